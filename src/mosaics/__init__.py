@@ -1,0 +1,1 @@
+"""Mosaics: images as mosaics of codebook entries."""

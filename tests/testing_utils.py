@@ -1,0 +1,1 @@
+"""Tiny instances of the real classes, shared by the tests."""
