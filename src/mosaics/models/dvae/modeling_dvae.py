@@ -1,0 +1,251 @@
+"""The discrete VAE of *Zero-Shot Text-to-Image Generation* (Ramesh et al. 2021, https://arxiv.org/abs/2102.12092)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from mosaics.likelihoods import logit_laplace_nll, map_pixels, unmap_pixels
+from mosaics.models.dvae.configuration_dvae import DiscreteVAEConfig
+from mosaics.models.pretrained import MosaicsPreTrainedModel
+from mosaics.quantizers import GumbelQuantizer
+
+
+@dataclass
+class DiscreteVAEOutput(ModelOutput):
+    """What [`DiscreteVAE`] returns.
+
+    Args:
+        loss: Scalar, the negative ELBO in nats per pixel channel, the KL weighted by `kl_weight`.
+        reconstruction_loss: Scalar, -log p(x | z) of the logit-Laplace likelihood in nats per pixel channel.
+        kl: Scalar, KL(q(z|x) || Uniform(K)) in nats per code position, unweighted.
+        reconstruction: `(B, C, H, W)` in [0, 1].
+        indices: `(B, h, w)` the most probable code of each position.
+        perplexity: Scalar, exp of the entropy of the code frequencies in the batch.
+        codebook_usage: Scalar, share of the codes that occur in the batch.
+    """
+
+    loss: torch.FloatTensor | None = None
+    reconstruction_loss: torch.FloatTensor | None = None
+    kl: torch.FloatTensor | None = None
+    reconstruction: torch.FloatTensor | None = None
+    indices: torch.LongTensor | None = None
+    perplexity: torch.FloatTensor | None = None
+    codebook_usage: torch.FloatTensor | None = None
+
+
+def convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
+    """A convolution that keeps height and width."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=(kernel_size - 1) // 2)
+
+
+class BottleneckBlock(nn.Module):
+    """`id_path(x) + gain * res_path(x)`: four convolutions at a fraction of the width, ReLU before each (Appendix A.1)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_sizes: tuple[int, ...], config: DiscreteVAEConfig):
+        super().__init__()
+        self.gain = config.post_gain
+        self.id_path = convolution(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        widths = [in_channels, *[out_channels // config.bottleneck_ratio] * (len(kernel_sizes) - 1), out_channels]
+        self.res_path = nn.ModuleList(
+            convolution(*channels, kernel)
+            for *channels, kernel in zip(widths[:-1], widths[1:], kernel_sizes, strict=True)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = x
+        for layer in self.res_path:
+            hidden = layer(F.relu(hidden))
+        return self.id_path(x) + self.gain * hidden
+
+
+def block_group(in_channels: int, out_channels: int, kernel_sizes: tuple[int, ...], config: DiscreteVAEConfig):
+    """The residual blocks of one resolution."""
+    widths = [in_channels] + [out_channels] * config.blocks_per_group
+    return nn.Sequential(
+        *(BottleneckBlock(a, b, kernel_sizes, config) for a, b in zip(widths[:-1], widths[1:], strict=True))
+    )
+
+
+class Encoder(nn.Module):
+    """Pixels `(B, C, H, W)` after the pixel map to logits over the codes `(B, K, h, w)`; max-pooling between groups."""
+
+    def __init__(self, config: DiscreteVAEConfig):
+        super().__init__()
+        widths = [config.hidden_size * 2**group for group in range(config.num_groups)]
+        self.patch_size = config.patch_size
+        self.input = convolution(config.num_channels * config.patch_size**2, widths[0], config.stem_kernel_size)
+        self.groups = nn.ModuleList(
+            block_group(a, b, (3, 3, 3, 1), config) for a, b in zip([widths[0], *widths[:-1]], widths, strict=True)
+        )
+        self.output = convolution(widths[-1], config.num_embeddings, 1)
+
+    def forward(self, mapped_pixels: torch.Tensor) -> torch.Tensor:
+        hidden = self.input(F.pixel_unshuffle(mapped_pixels, self.patch_size))
+        for index, group in enumerate(self.groups):
+            if index > 0:
+                hidden = F.max_pool2d(hidden, 2)
+            hidden = group(hidden)
+        return self.output(F.relu(hidden))
+
+
+class Decoder(nn.Module):
+    """Codes to the mean and log-scale of each pixel channel, `(B, 2C, H, W)`; nearest upsampling between groups.
+
+    The paper's first 1x1 convolution over one-hot codes is the codebook, so it lives here, as the quantizer.
+    """
+
+    def __init__(self, config: DiscreteVAEConfig):
+        super().__init__()
+        widths = [config.hidden_size * 2**group for group in reversed(range(config.num_groups))]
+        self.patch_size = config.patch_size
+        self.quantizer = GumbelQuantizer(config.num_embeddings, config.codebook_dim)
+        self.groups = nn.ModuleList(
+            block_group(a, b, (1, 3, 3, 3), config)
+            for a, b in zip([config.codebook_dim, *widths[:-1]], widths, strict=True)
+        )
+        self.output = convolution(widths[-1], 2 * config.num_channels * config.patch_size**2, 1)
+
+    def forward(self, quantized: torch.Tensor) -> torch.Tensor:
+        hidden = quantized
+        for index, group in enumerate(self.groups):
+            if index > 0:
+                hidden = F.interpolate(hidden, scale_factor=2, mode="nearest")
+            hidden = group(hidden)
+        return F.pixel_shuffle(self.output(F.relu(hidden)), self.patch_size)
+
+
+class DiscreteVAEPreTrainedModel(MosaicsPreTrainedModel):
+    """Initialisation and loading shared by the dVAE's classes."""
+
+    config: DiscreteVAEConfig
+    config_class = DiscreteVAEConfig
+    base_model_prefix = "dvae"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    _no_split_modules: tuple[str, ...] = ("BottleneckBlock",)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # OpenAI's initialisation: normal with variance 1 / fan-in, biases zero.
+        if isinstance(module, nn.Conv2d):
+            init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
+            init.zeros_(module.bias)
+        elif isinstance(module, GumbelQuantizer):
+            # One code is seen at a time (fan-in 1 in effect), unlike the dense 1x1 convolution the paper writes.
+            init.normal_(module.codebook, std=1.0)
+            init.zeros_(module.bias)
+
+
+class DiscreteVAE(DiscreteVAEPreTrainedModel):
+    r"""The discrete VAE of DALL-E: pictures to grids of codes and back.
+
+    *Zero-Shot Text-to-Image Generation* (https://arxiv.org/abs/2102.12092), Sections 2.1 and A. The encoder gives a
+    categorical distribution over K codes at each grid position, relaxed by Gumbel-softmax in training; the decoder
+    gives a logit-Laplace distribution of each pixel channel.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from mosaics import DiscreteVAE, DiscreteVAEConfig
+    >>> dvae = DiscreteVAE(DiscreteVAEConfig(image_size=16, num_embeddings=32, hidden_size=8, num_groups=2)).eval()
+    >>> indices = dvae.encode(torch.rand(1, 3, 16, 16))
+    >>> indices.shape
+    torch.Size([1, 8, 8])
+    >>> dvae.decode(indices).shape
+    torch.Size([1, 3, 16, 16])
+
+    ```
+    """
+
+    def __init__(self, config: DiscreteVAEConfig):
+        super().__init__(config)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        gumbel_temperature: float = 1.0,
+        kl_weight: float = 0.0,
+        straight_through: bool = False,
+        return_dict: bool | None = None,
+    ) -> DiscreteVAEOutput:
+        r"""The negative ELBO of a batch of pictures, and their reconstruction.
+
+            loss = ( -log p(x | z) + kl_weight * sum over positions of KL(q(z|x) || Uniform(K)) ) / (C H W)
+
+        Args:
+            pixel_values: `(B, C, H, W)` in [0, 1]; H and W divisible by `config.downsample_factor`.
+            gumbel_temperature: Temperature tau of the relaxation in training (paper: 1 to 1/16).
+            kl_weight: beta, the weight of the KL term (paper: 0 to 6.6).
+            straight_through: In training, decode single sampled codes instead of mixtures.
+            return_dict: A tuple instead of a [`DiscreteVAEOutput`] if `False`.
+
+        Raises:
+            ValueError: On a wrong shape, dtype or temperature.
+        """
+        logits = self.logits(pixel_values)
+        codes = self.decoder.quantizer(logits, gumbel_temperature, straight_through)
+        mean, log_scale = self.decoder(codes.quantized).float().chunk(2, dim=1)
+        reconstruction_loss = logit_laplace_nll(pixel_values, mean, log_scale, self.config.pixel_epsilon)
+        positions_per_dimension = codes.indices[0].numel() / pixel_values[0].numel()  # h w / (C H W)
+        output = DiscreteVAEOutput(
+            loss=reconstruction_loss + kl_weight * positions_per_dimension * codes.kl,
+            reconstruction_loss=reconstruction_loss,
+            kl=codes.kl,
+            reconstruction=unmap_pixels(mean.sigmoid(), self.config.pixel_epsilon),
+            indices=codes.indices,
+            perplexity=codes.perplexity,
+            codebook_usage=codes.codebook_usage,
+        )
+        return output if return_dict is None or return_dict else output.to_tuple()
+
+    def logits(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
+        """Unnormalised log-probabilities of the codes, `(B, K, h, w)`, of pictures `(B, C, H, W)` in [0, 1]."""
+        self._check_pixels(pixel_values)
+        return self.encoder(map_pixels(pixel_values, self.config.pixel_epsilon).to(self.dtype))
+
+    def encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
+        """The most probable codes `(B, h, w)` of pictures `(B, C, H, W)` in [0, 1]."""
+        return self.logits(pixel_values).argmax(dim=1)
+
+    def decode(self, indices: torch.LongTensor) -> torch.FloatTensor:
+        """The pictures `(B, C, H, W)` in [0, 1] that codes `(B, h, w)` stand for."""
+        self._check_indices(indices)
+        mean, _ = self.decoder(self.decoder.quantizer.lookup(indices)).chunk(2, dim=1)
+        return unmap_pixels(mean.float().sigmoid(), self.config.pixel_epsilon)
+
+    def _check_pixels(self, pixel_values: torch.Tensor) -> None:
+        channels, factor = self.config.num_channels, self.config.downsample_factor
+        if not pixel_values.is_floating_point():
+            raise ValueError(f"pixel_values must be floating point in [0, 1], got dtype {pixel_values.dtype}.")
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != channels:
+            raise ValueError(
+                f"pixel_values must have shape (batch, {channels}, height, width), got {tuple(pixel_values.shape)}."
+            )
+        if pixel_values.shape[2] % factor or pixel_values.shape[3] % factor or 0 in pixel_values.shape:
+            raise ValueError(
+                f"The height and width of pixel_values must be positive multiples of {factor}, got "
+                f"{tuple(pixel_values.shape[2:])}. Resize or crop first, for example with DiscreteVAEImageProcessor."
+            )
+
+    def _check_indices(self, indices: torch.Tensor) -> None:
+        if indices.ndim != 3 or indices.dtype not in (torch.int64, torch.int32):
+            raise ValueError(
+                f"indices must be integers of shape (batch, height, width), got {indices.dtype} of shape "
+                f"{tuple(indices.shape)}."
+            )
+        low, high = torch.aminmax(indices)
+        if low < 0 or high >= self.config.num_embeddings:
+            raise ValueError(
+                f"indices must lie in [0, {self.config.num_embeddings}), got values from {int(low)} to {int(high)}."
+            )
+
+
+__all__ = ["DiscreteVAE", "DiscreteVAEOutput"]
