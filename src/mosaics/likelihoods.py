@@ -63,8 +63,8 @@ def logit_laplace_nll(
 def logit_laplace_bits_per_dim(nll: torch.Tensor, epsilon: float = LOGIT_LAPLACE_EPSILON) -> torch.Tensor:
     """Bits per 8-bit pixel channel from the mean [`logit_laplace_nll`].
 
-    The density of the mapped pixel times the width of one of the 255 steps between 8-bit values, (1 - 2 epsilon) / 255,
-    approximates the probability of the value.
+    The density of the mapped pixel times the width of one of the 255 steps between 8-bit values,
+    (1 - 2 epsilon) / 255, approximates the probability of the value.
     """
     return (nll - math.log((1 - 2 * epsilon) / 255)) / math.log(2)
 

@@ -102,5 +102,5 @@ class GumbelQuantizer(nn.Module):
         if not straight_through:
             return mixture
         sampled = self.lookup(weights.argmax(dim=1))
-        # The sampled code's own vector still has to learn, so the value comes from `sampled` and the gradient from the mixture.
+        # The value is the sampled code's vector, the gradient the mixture's.
         return mixture + (sampled - mixture).detach()

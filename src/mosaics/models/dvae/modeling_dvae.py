@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Con
 
 
 class BottleneckBlock(nn.Module):
-    """`id_path(x) + gain * res_path(x)`: four convolutions at a fraction of the width, ReLU before each (Appendix A.1)."""
+    """`id_path(x) + gain * res_path(x)`: four narrow convolutions, ReLU before each (Appendix A.1)."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_sizes: tuple[int, ...], config: DiscreteVAEConfig):
         super().__init__()
@@ -52,8 +53,7 @@ class BottleneckBlock(nn.Module):
         self.id_path = convolution(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         widths = [in_channels, *[out_channels // config.bottleneck_ratio] * (len(kernel_sizes) - 1), out_channels]
         self.res_path = nn.ModuleList(
-            convolution(*channels, kernel)
-            for *channels, kernel in zip(widths[:-1], widths[1:], kernel_sizes, strict=True)
+            convolution(*channels, kernel) for channels, kernel in zip(pairwise(widths), kernel_sizes, strict=True)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,13 +66,11 @@ class BottleneckBlock(nn.Module):
 def block_group(in_channels: int, out_channels: int, kernel_sizes: tuple[int, ...], config: DiscreteVAEConfig):
     """The residual blocks of one resolution."""
     widths = [in_channels] + [out_channels] * config.blocks_per_group
-    return nn.Sequential(
-        *(BottleneckBlock(a, b, kernel_sizes, config) for a, b in zip(widths[:-1], widths[1:], strict=True))
-    )
+    return nn.Sequential(*(BottleneckBlock(a, b, kernel_sizes, config) for a, b in pairwise(widths)))
 
 
 class Encoder(nn.Module):
-    """Pixels `(B, C, H, W)` after the pixel map to logits over the codes `(B, K, h, w)`; max-pooling between groups."""
+    """Mapped pixels `(B, C, H, W)` to logits over the codes `(B, K, h, w)`; max-pooling between groups."""
 
     def __init__(self, config: DiscreteVAEConfig):
         super().__init__()

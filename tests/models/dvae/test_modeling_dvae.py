@@ -1,0 +1,186 @@
+"""The discrete VAE: architecture, ELBO, codes, files."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from mosaics.likelihoods import logit_laplace_log_prob, map_pixels
+from mosaics.models.dvae import DiscreteVAE, DiscreteVAEConfig, DiscreteVAEImageProcessor
+from PIL import Image
+from testing_utils import tiny_dvae
+
+
+def pixels(batch=2, size=16):
+    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_default_architecture_has_openais_parameter_counts():
+    with torch.device("meta"):
+        dvae = DiscreteVAE(DiscreteVAEConfig())
+    assert sum(p.numel() for p in dvae.encoder.parameters()) == 53_786_240
+    assert sum(p.numel() for p in dvae.decoder.parameters()) == 43_829_766
+    assert dvae.config.post_gain == 1 / 64
+    assert dvae.config.grid_size == 32
+
+
+def test_the_default_architecture_has_openais_layers():
+    with torch.device("meta"):
+        dvae = DiscreteVAE(DiscreteVAEConfig())
+    block = dvae.encoder.groups[2][0]
+    assert [tuple(c.weight.shape) for c in block.res_path] == [
+        (256, 512, 3, 3),
+        (256, 256, 3, 3),
+        (256, 256, 3, 3),
+        (1024, 256, 1, 1),
+    ]
+    assert tuple(block.id_path.weight.shape) == (1024, 512, 1, 1)
+    assert [tuple(c.weight.shape[2:]) for c in dvae.decoder.groups[0][0].res_path] == [(1, 1), (3, 3), (3, 3), (3, 3)]
+    assert tuple(dvae.encoder.input.weight.shape) == (256, 3, 7, 7)
+    assert tuple(dvae.encoder.output.weight.shape) == (8192, 2048, 1, 1)
+    assert tuple(dvae.decoder.quantizer.codebook.shape) == (8192, 128)
+    assert tuple(dvae.decoder.output.weight.shape) == (6, 256, 1, 1)
+
+
+def test_the_loss_is_the_negative_elbo_with_the_papers_normalisation():
+    dvae = tiny_dvae().eval()
+    x, beta = pixels(), 6.6
+    output = dvae(x, kl_weight=beta)
+    log_q = dvae.logits(x).log_softmax(1)
+    kl_sum = (log_q.exp() * (log_q + math.log(dvae.config.num_embeddings))).sum((1, 2, 3))
+    mean, log_scale = dvae.decoder(dvae.decoder.quantizer.lookup(output.indices)).chunk(2, 1)
+    log_p = logit_laplace_log_prob(map_pixels(x), mean, log_scale).sum((1, 2, 3))
+    expected = ((-log_p + beta * kl_sum) / x[0].numel()).mean()
+    torch.testing.assert_close(output.loss, expected)
+    torch.testing.assert_close(output.kl, (kl_sum / output.indices[0].numel()).mean())
+
+
+def test_the_papers_kl_weight_per_position_is_beta_over_192():
+    dvae = DiscreteVAE(
+        DiscreteVAEConfig(image_size=32, num_embeddings=16, hidden_size=4, codebook_dim=4, blocks_per_group=1)
+    ).eval()
+    output = dvae(pixels(size=32), kl_weight=6.6)
+    torch.testing.assert_close(output.loss - output.reconstruction_loss, 6.6 / 192 * output.kl)
+
+
+def test_encode_is_the_argmax_and_decode_of_it_is_the_evaluation_reconstruction():
+    dvae = tiny_dvae().eval()
+    x = pixels()
+    output = dvae(x)
+    indices = dvae.encode(x)
+    assert indices.dtype == torch.int64 and indices.shape == (2, dvae.config.grid_size, dvae.config.grid_size)
+    torch.testing.assert_close(indices, dvae.logits(x).argmax(1))
+    torch.testing.assert_close(dvae.decode(indices), output.reconstruction)
+    assert output.reconstruction.min() >= 0 and output.reconstruction.max() <= 1
+
+
+def test_training_moves_every_parameter():
+    dvae = tiny_dvae().train()
+    dvae(pixels(), gumbel_temperature=0.5, kl_weight=1.0).loss.backward()
+    for name, parameter in dvae.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+def test_a_few_steps_lower_the_loss_on_one_picture():
+    dvae = tiny_dvae().train()
+    optimizer = torch.optim.Adam(dvae.parameters(), lr=1e-2)
+    x = pixels(1)
+    before = dvae.eval()(x).loss.item()
+    dvae.train()
+    torch.manual_seed(0)
+    for _ in range(60):
+        optimizer.zero_grad()
+        dvae(x, gumbel_temperature=0.3).loss.backward()
+        optimizer.step()
+    assert dvae.eval()(x).loss.item() < before - 0.1
+
+
+@pytest.mark.parametrize("patch_size", [1, 2, 4])
+def test_patches_keep_pixels_where_they_are(patch_size):
+    """Changing one cell of the code grid changes the picture only around that cell."""
+    dvae = tiny_dvae(patch_size=patch_size, num_groups=1, image_size=32, blocks_per_group=1, stem_kernel_size=1).eval()
+    indices = torch.zeros(1, 32 // patch_size, 32 // patch_size, dtype=torch.long)
+    changed = indices.clone()
+    changed[0, 3, 1] = 5
+    difference = (dvae.decode(indices) - dvae.decode(changed)).abs().amax((0, 1))
+    rows, columns = difference.nonzero().T
+    reach = 3 * patch_size  # three 3x3 convolutions
+    assert rows.min() >= 3 * patch_size - reach and rows.max() < 4 * patch_size + reach
+    assert columns.min() >= 0 and columns.max() < 2 * patch_size + reach
+
+
+def test_saved_and_loaded_models_agree_bit_for_bit(tmp_path):
+    dvae = tiny_dvae().eval()
+    dvae.save_pretrained(tmp_path)
+    loaded = DiscreteVAE.from_pretrained(tmp_path).eval()
+    for (name, a), (_, b) in zip(dvae.state_dict().items(), loaded.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+    assert torch.equal(dvae(pixels()).reconstruction, loaded(pixels()).reconstruction)
+
+
+def test_bfloat16_training_is_finite():
+    dvae = tiny_dvae().train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = dvae(pixels() * 0 + 1, gumbel_temperature=1 / 16, kl_weight=6.6)
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+    assert all(torch.isfinite(p.grad).all() for p in dvae.parameters())
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.zeros(2, 4, 16, 16), "shape"),
+        (torch.zeros(3, 16, 16), "shape"),
+        (torch.zeros(2, 3, 16, 18), "multiples of 4"),
+        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "floating point"),
+        (torch.zeros(0, 3, 16, 16), "positive multiples"),
+    ],
+)
+def test_wrong_pixels_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_dvae()(bad)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.full((1, 4, 4), 32), r"\[0, 32\)"),
+        (torch.full((1, 4, 4), -1), r"\[0, 32\)"),
+        (torch.zeros(1, 4, 4), "integers"),
+        (torch.zeros(4, 4, dtype=torch.long), "shape"),
+    ],
+)
+def test_wrong_indices_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_dvae().decode(bad)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image_size": 20},
+        {"num_embeddings": 1},
+        {"num_groups": 0},
+        {"hidden_size": 6},
+        {"stem_kernel_size": 2},
+        {"pixel_epsilon": 0.5},
+    ],
+)
+def test_impossible_configurations_are_refused(fields):
+    with pytest.raises(Exception, match=next(iter(fields))):
+        DiscreteVAEConfig(**fields)
+
+
+def test_the_image_processor_resizes_crops_and_composites_on_white(tmp_path):
+    processor = DiscreteVAEImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    picture = Image.new("RGBA", (40, 20), (255, 0, 0, 0))
+    values = processor(picture, return_tensors="pt")["pixel_values"]
+    assert values.shape == (1, 3, 16, 16)
+    assert torch.equal(values, torch.ones_like(values))
+    gradient = Image.fromarray(np.tile(np.arange(32, dtype=np.uint8) * 8, (16, 1)))
+    values = processor(gradient, return_tensors="pt")["pixel_values"]
+    expected = torch.from_numpy(np.asarray(gradient)[:, 8:24] / 255).float()
+    torch.testing.assert_close(values[0], expected.expand(3, 16, 16), atol=1e-6, rtol=0)
+    processor.save_pretrained(tmp_path)
+    assert DiscreteVAEImageProcessor.from_pretrained(tmp_path).crop_size == processor.crop_size
