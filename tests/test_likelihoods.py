@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from mosaics.likelihoods import (
     gaussian_nll,
     logit_laplace_bits_per_dim,

@@ -1,6 +1,7 @@
 """Tiny instances of the real classes, shared by the tests."""
 
 import torch
+
 from mosaics.models.dvae import DiscreteVAE, DiscreteVAEConfig
 
 

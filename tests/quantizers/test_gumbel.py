@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from mosaics.quantizers import GumbelQuantizer, code_statistics, gumbel_softmax, kl_to_uniform
 
 

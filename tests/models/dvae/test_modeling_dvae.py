@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from mosaics.likelihoods import logit_laplace_log_prob, map_pixels
 from mosaics.models.dvae import DiscreteVAE, DiscreteVAEConfig, DiscreteVAEImageProcessor
-from PIL import Image
 from testing_utils import tiny_dvae
 
 
