@@ -1,8 +1,8 @@
 """The one file that holds the emoji pictures: how it is written and how it is read.
 
-A row is one picture: `image` (`struct<bytes, path>` with a lossless RGBA WebP, which `datasets` reads as an `Image`), `style`,
-`licence`, `hex` (code points), `emoji`, `name`, `group`, `subgroup`, `alt` (other short names) and `keywords`. The credit lines are
-in the file's own metadata, under `credits`.
+A row is one picture: `image` (`struct<bytes, path>` with a lossless RGBA WebP, which `datasets` reads as an `Image`),
+`style`, `licence`, `hex` (code points), `emoji`, `name`, `group`, `subgroup`, `alt` (other names) and `keywords`.
+The credit lines are in the file's own metadata, under `credits`.
 """
 
 import json
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 DEFAULT_ARCHIVE = Path(__file__).parent / "emoji64.parquet"
@@ -65,8 +66,9 @@ def _schema(size: int) -> pa.Schema:
 def write_archive(pictures: Iterable[EmojiPicture], path: str | os.PathLike, size: int) -> int:
     """Writes the pictures as one parquet file and returns their number.
 
-    Pictures of regional-indicator letters and of component swatches are left out: they are no objects and have no keywords. The order
-    is by style, then by code points, so that equal pictures give an equal file. The file appears only when it is complete.
+    Pictures of regional-indicator letters and of component swatches are left out: they are no objects and have no
+    keywords. The order is by style, then by code points, so that equal pictures give an equal file. The file appears
+    only when it is complete.
 
     Args:
         pictures: The pictures, in any order.
@@ -112,25 +114,19 @@ def read_archive(
         raise ValueError(f"{path} is not a complete emoji archive ({error}). Fetch or build it again.") from error
     missing = [name for name in columns if name not in table.column_names]
     if missing:
-        raise ValueError(f"{path} is not an emoji archive: it lacks the columns {missing}, it has {table.column_names}.")
+        raise ValueError(
+            f"{path} is not an emoji archive: it lacks the columns {missing}, it has {table.column_names}."
+        )
     for argument, wanted in (("style", styles), ("group", groups)):
         present = set(table[argument].unique().to_pylist())
         unknown = sorted(set(wanted or ()) - present)
         if unknown:
             raise ValueError(f"No such {argument} in {path}: {unknown}. It has {sorted(present)}.")
-    rows = table.drop_columns("image").to_pylist()
-    keep = [
-        index
-        for index, row in enumerate(rows)
-        if (styles is None or row["style"] in styles) and (groups is None or row["group"] in groups)
-    ]
-    images = table["image"].take(keep).to_pylist()
-    return [
-        EmojiPicture(
-            image=image["bytes"],
-            path=image["path"],
-            **{name: rows[index][name] for name in TEXT_COLUMNS},
-            **{name: tuple(rows[index][name]) for name in LIST_COLUMNS},
-        )
-        for index, image in zip(keep, images, strict=True)
-    ]
+    for name, wanted in (("style", styles), ("group", groups)):
+        if wanted is not None:
+            table = table.filter(pc.is_in(table[name], pa.array(list(wanted), pa.string())))
+    images = table["image"].combine_chunks()
+    columns = {name: table[name].to_pylist() for name in (*TEXT_COLUMNS, *LIST_COLUMNS)}
+    columns |= {name: map(tuple, columns[name]) for name in LIST_COLUMNS}
+    columns |= {"image": images.field("bytes").to_pylist(), "path": images.field("path").to_pylist()}
+    return [EmojiPicture(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]

@@ -1,7 +1,8 @@
 """Captioned scenes composed from the emoji pictures, without end: item `i` is a pure function of `(seed, split, i)`.
 
-A scene is one object, two objects in a relation, or several copies of one object, on one of eight colours; its caption says exactly that.
-Layouts and colours are those of `LAYOUTS` and `COLOURS`. `emoji.splits` says what is held out.
+A scene is one object, two objects in a relation, or several copies of one object, on one of eight colours; its
+caption says exactly that. Layouts and colours are those of `LAYOUTS` and `COLOURS`. `emoji.splits` says what is held
+out.
 """
 
 import io
@@ -15,7 +16,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from .archive import DEFAULT_ARCHIVE, EmojiPicture, read_archive
+from .archive import DEFAULT_ARCHIVE, read_archive
+from .names import EVERYDAY_NAMES, other_names
 from .splits import concept_held_out, held_out
 from .wording import caption_of
 
@@ -31,6 +33,7 @@ COLOURS = MappingProxyType(
 )
 WHITE_SHARE = 0.3
 OTHER_NAME_SHARE = 0.1
+EVERYDAY_NAME_SHARE = 0.4
 RELATIONS = ("left of", "above")
 # side of a picture and (x, y) of its corners, on a canvas of 64 x 64
 LAYOUTS = MappingProxyType(
@@ -43,7 +46,6 @@ LAYOUTS = MappingProxyType(
         4: (29, ((2, 2), (33, 2), (2, 33), (33, 33))),
     }
 )
-_UNFIT_NAMES = {"shit", "hankey", "wtf", "lmao", "gun", "pistol", "mag", "mag right", "lol", "rofl", "metal", "fu"}
 
 
 class _Draws:
@@ -78,22 +80,24 @@ class _Draws:
 class EmojiScenes(Dataset):
     r"""Captioned scenes of emoji pictures, as a map-style dataset.
 
-    Item `i` is `{"pixel_values": float32 (3, size, size) in [0, 1], "caption": str, "scene": dict}`. The scene has always the same keys,
-    with `""` for what it lacks, so that the default collation of a `DataLoader` works: `kind` (`object`, `relation` or `count`),
-    `object`, `other`, `relation` (`left of` or `above`: object to other), `count`, `colour`, `style`, `style_named` (whether the caption
-    names the style) and `held_out` (what of it is kept from training, joined by spaces).
+    Item `i` is `{"pixel_values": float32 (3, size, size) in [0, 1], "caption": str, "scene": dict}`. The scene always
+    has the same keys, with `""` for what it lacks, so that the default collation of a `DataLoader` works: `kind`
+    (`object`, `relation` or `count`), `object`, `other`, `relation` (`left of` or `above`: object to other), `count`,
+    `colour`, `style`, `style_named` (whether the caption names the style) and `held_out` (what of it is kept from
+    training, joined by spaces).
 
-    Captions vary in wording ("a lion on a blue background", "lion on blue"). One without a colour has a white background; one without a
-    style shows any style, by `styles`.
+    Captions vary in wording ("a lion on a blue background", "lion on blue"). One without a colour has a white
+    background; one without a style shows any style, by `styles`.
 
     Args:
-        split: `"train"` never shows a held-out concept or combination; every scene of `"test"` has a held-out combination of concepts seen in
-            training; every scene of `"test_concepts"` has a held-out concept.
+        split: `"train"` never shows a held-out concept or combination; every scene of `"test"` has a held-out
+            combination of concepts seen in training; every scene of `"test_concepts"` has a held-out concept.
         size: Side of the pictures in pixels. Above 64 use a larger archive, or the pictures are enlarged.
         seed: Another seed gives other scenes; the splits do not depend on it.
         length: Number of items; 1,000,000 for training and 4,096 otherwise by default.
         mix: Share of each kind of scene, by default 50 % `object`, 30 % `relation`, 20 % `count`.
-        styles: The styles with their weights for captions that name no style (a weight of 0 means: only if named), or a list of styles.
+        styles: The styles with their weights for captions that name no style (a weight of 0 means: only if named),
+            or a list of styles.
         groups: Groups of the concepts that are drawn.
         named_style: Share of the `object` scenes whose caption names the style, which is then drawn evenly.
         archive: Parquet file of the pictures.
@@ -129,12 +133,15 @@ class EmojiScenes(Dataset):
         self.styles = _shares("styles", styles if isinstance(styles, Mapping) else dict.fromkeys(styles, 1.0))
         pictures = [p for p in read_archive(archive, tuple(self.styles), groups) if not _is_clock_time(p.name)]
         self._pictures = {(p.style, p.name): p.image for p in pictures}
-        self._other_names = _other_names(pictures)
+        self._other_names = other_names(pictures)
         self._concepts, self._held_concepts = {}, {}
         for style in self.styles:
             names = sorted({p.name for p in pictures if p.style == style})
             self._concepts[style] = [name for name in names if not concept_held_out(name)]
             self._held_concepts[style] = [name for name in names if concept_held_out(name)]
+            drawn = self._held_concepts[style] if split == "test_concepts" else self._concepts[style]
+            if len(self._concepts[style]) < 2 or not drawn:
+                raise ValueError(f"Style {style!r} has too few concepts in groups {list(groups)}: choose more groups.")
         self._sprites: dict[tuple[str, str, int], tuple[np.ndarray, np.ndarray]] = {}
         clear = 255 - np.arange(256)
         self._backgrounds = {  # colour seen through each alpha: (3, 256)
@@ -174,14 +181,14 @@ class EmojiScenes(Dataset):
         for _ in range(10_000):
             scene = self._draw_scene(draws)
             found = held_out(scene)
-            if self.split == "train" and found:
-                continue
-            if self.split == "test" and not found:
+            if bool(found) == (self.split == "train") or ("concept" in found) != (self.split == "test_concepts"):
                 continue
             scene["held_out"] = " ".join(found)
             names = [self._word_for(name, draws) for name in (scene["object"], scene["other"]) if name]
             return scene, caption_of(scene, names, draws.pick)
-        raise RuntimeError(f"No scene of split {self.split!r} was found for index {index}: choose more groups or styles.")
+        raise RuntimeError(
+            f"No scene of split {self.split!r} was found for index {index}: choose more groups or styles."
+        )
 
     def render(self, scene: Mapping, out: np.ndarray | None = None) -> np.ndarray:
         """Draws a scene as uint8 `(3, size, size)`; `scene` may be written by hand, see the class for its keys."""
@@ -201,12 +208,12 @@ class EmojiScenes(Dataset):
         return out
 
     def _draw_scene(self, draws: _Draws) -> dict:
-        """A scene by the shares, without regard to what is held out, except that `test_concepts` has a held-out object."""
+        """A scene by the shares, whatever is held out; except that `test_concepts` shows a held-out object."""
         kind = draws.weighted(self.mix)
         style_named = kind == "object" and draws.unit() < self.named_style
         style = draws.pick(list(self.styles)) if style_named else draws.weighted(self.styles)
         seen, held = self._concepts[style], self._held_concepts[style]
-        first, other, relation, count = draws.pick(held if self.split == "test_concepts" and held else seen), "", "", 1
+        first, other, relation, count = draws.pick(held if self.split == "test_concepts" else seen), "", "", 1
         if kind == "relation":
             other, relation = draws.pick(seen), draws.pick(RELATIONS)
             while other == first:
@@ -223,16 +230,19 @@ class EmojiScenes(Dataset):
         }
 
     def _word_for(self, name: str, draws: _Draws) -> str:
-        """The concept's name, or with small probability another name that means no other concept."""
+        """The concept's name, or sometimes another word for it; more often where people prefer that word."""
+        share = EVERYDAY_NAME_SHARE if name in EVERYDAY_NAMES else OTHER_NAME_SHARE
         others = self._other_names.get(name)
-        return draws.pick(others) if others and draws.unit() < OTHER_NAME_SHARE else name
+        return draws.pick(others) if others and draws.unit() < share else name
 
     def _sprite(self, style: str, name: str, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Premultiplied colour `(3, side, side)` and alpha `(side, side)` of a picture, resized once."""
         key = (style, name, side)
         if key not in self._sprites:
             if (style, name) not in self._pictures:
-                raise ValueError(f"There is no picture of {name!r} in style {style!r} among the chosen styles and groups.")
+                raise ValueError(
+                    f"There is no picture of {name!r} in style {style!r} among the chosen styles and groups."
+                )
             image = Image.open(io.BytesIO(self._pictures[style, name])).convert("RGBA").convert("RGBa")
             planes = np.asarray(image.resize((side, side), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
             alpha = planes[3].copy()
@@ -254,24 +264,3 @@ def _shares(argument: str, weights: Mapping[str, float], allowed: Sequence[str] 
 def _is_clock_time(name: str) -> bool:
     """The 24 clock faces differ by a hand only: they are left out of the scenes."""
     return name.endswith(("o’clock", "-thirty"))
-
-
-def _other_names(pictures: Sequence[EmojiPicture]) -> dict[str, tuple[str, ...]]:
-    """For each concept, its other short names that are plain words and mean no second concept."""
-    owners: dict[str, set[str]] = {}
-    for picture in pictures:
-        for word in {picture.name.lower(), *(other.lower() for other in picture.alt)}:
-            owners.setdefault(word, set()).add(picture.name)
-    names = {}
-    for picture in pictures:
-        words = [
-            word
-            for word in dict.fromkeys(other.lower() for other in picture.alt)
-            if owners[word] == {picture.name}
-            and word not in _UNFIT_NAMES
-            and word != picture.name.lower()
-            and all(character.isalpha() or character in " -'" for character in word)
-        ]
-        if words:
-            names[picture.name] = tuple(words)
-    return names

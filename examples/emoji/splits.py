@@ -1,4 +1,4 @@
-"""Which concepts and combinations are kept from training: a fixed hash of names, the same in every version, style and run.
+"""Which concepts and combinations are kept from training: a fixed hash of names, whatever the style, seed or version.
 
 - a **concept** (3 %) is held out whole: none of its pictures is drawn for training;
 - a **pair** of seen concepts (5 %) is held out in every relation and order;
@@ -15,7 +15,9 @@ from hashlib import blake2b
 CONCEPT_SHARE = 0.03
 COMBINATION_SHARE = 0.05
 _SALT = "mosaics emoji split 1"
-_SAME_PICTURE = {"grinning cat": "cat face"}  # the Fluent artwork is the same file, so the two are held out or seen together
+_SAME_PICTURE = {
+    "grinning cat": "cat face"
+}  # the Fluent artwork is the same file, so the two are held out or seen together
 
 
 def _held_out(kind: str, *names: str, share: float) -> bool:

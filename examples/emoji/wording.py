@@ -1,7 +1,7 @@
 """English for the captions: articles, plurals, and the ways to say one scene.
 
-Every caption states the scene exactly: the same words never stand for two different layouts. Variants of one meaning exist so that a plain
-prompt ("a lion", "lion on blue", "two lions") meets words the model has seen.
+Every caption states the scene exactly: the same words never stand for two different layouts. Variants of one meaning
+exist so that a plain prompt ("a lion", "lion on blue", "two lions") meets words the model has seen.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,34 +17,213 @@ STYLE_WORDS = {
 _AN = ("hour", "x-ray", "x ray")
 _A = ("uni", "ewe", "euro", "one", "use", "ufo", "u-")
 _TAIL_WORDS = {  # where the head of a name ends: "nest | with eggs", "face | blowing a kiss"
-    *("with", "without", "of", "in", "on", "at", "from", "for", "behind", "over", "under", "facing", "showing", "holding", "blowing"),
+    *(
+        "with",
+        "without",
+        "of",
+        "in",
+        "on",
+        "at",
+        "from",
+        "for",
+        "behind",
+        "over",
+        "under",
+        "facing",
+        "showing",
+        "holding",
+        "blowing",
+    ),
     *("screaming", "savoring", "vomiting", "exhaling", "shaking", "fluttering", "increasing", "decreasing", "tilted"),
 }
 _SINGULAR_S = {
-    *("abacus", "bus", "busstop", "cactus", "canvas", "compass", "glass", "grass", "hibiscus", "lotus", "minibus", "octopus"),
+    *(
+        "abacus",
+        "bus",
+        "busstop",
+        "cactus",
+        "canvas",
+        "compass",
+        "glass",
+        "grass",
+        "hibiscus",
+        "lotus",
+        "minibus",
+        "octopus",
+    ),
     *("rhinoceros", "hippopotamus", "trolleybus", "walrus", "asparagus", "kiss", "platypus"),
 }
 _MASS = {
-    *("bacon", "beer", "bread", "broccoli", "butter", "celery", "champagne", "cheese", "coffee", "coral", "corn", "curry", "custard", "dna"),
-    *("flan", "fire", "fog", "fruit", "garlic", "ginger", "grass", "ice", "juice", "lightning", "meat", "milk", "money", "oden", "oil", "paella"),
-    *("pasta", "popcorn", "pudding", "rice", "root vegetable", "sake", "salt", "soap", "spaghetti", "stew", "sushi", "tea", "toilet paper"),
-    *("water", "whisky", "wood", "yarn", "badminton", "baseball", "basketball", "field hockey", "ice hockey", "lacrosse", "ping pong"),
-    *("softball", "table tennis", "tennis", "volleyball", "soccer", "football", "golf", "hockey", "bowling", "camping", "ginger root"),
-    *("baguette bread", "french bread", "cooked rice", "curry rice", "leafy green", "performing arts", "construction", "archery"),
-    *("shaved ice", "ice cream", "soft ice cream", "green salad", "fog", "rice", "bubble tea", "thread", "poo", "poop", "luggage", "canned food"),
+    *(
+        "bacon",
+        "beer",
+        "bread",
+        "broccoli",
+        "butter",
+        "celery",
+        "champagne",
+        "cheese",
+        "coffee",
+        "coral",
+        "corn",
+        "curry",
+        "custard",
+        "dna",
+    ),
+    *(
+        "flan",
+        "fire",
+        "fog",
+        "fruit",
+        "garlic",
+        "ginger",
+        "grass",
+        "ice",
+        "juice",
+        "lightning",
+        "meat",
+        "milk",
+        "money",
+        "oden",
+        "oil",
+        "paella",
+    ),
+    *(
+        "pasta",
+        "popcorn",
+        "pudding",
+        "rice",
+        "root vegetable",
+        "sake",
+        "salt",
+        "soap",
+        "spaghetti",
+        "stew",
+        "sushi",
+        "tea",
+        "toilet paper",
+    ),
+    *(
+        "water",
+        "whisky",
+        "wood",
+        "yarn",
+        "badminton",
+        "baseball",
+        "basketball",
+        "field hockey",
+        "ice hockey",
+        "lacrosse",
+        "ping pong",
+    ),
+    *(
+        "softball",
+        "table tennis",
+        "tennis",
+        "volleyball",
+        "soccer",
+        "football",
+        "golf",
+        "hockey",
+        "bowling",
+        "camping",
+        "ginger root",
+    ),
+    *(
+        "baguette bread",
+        "french bread",
+        "cooked rice",
+        "curry rice",
+        "leafy green",
+        "performing arts",
+        "construction",
+        "archery",
+    ),
+    *(
+        "shaved ice",
+        "ice cream",
+        "soft ice cream",
+        "green salad",
+        "fog",
+        "rice",
+        "bubble tea",
+        "thread",
+        "poo",
+        "poop",
+        "luggage",
+        "canned food",
+    ),
 }
 _COUNTED_SPORTS = {"baseball", "basketball", "softball", "volleyball", "football"}
 _DEFINITE = {"statue of liberty", "tokyo tower", "milky way", "kaaba"}
 _NO_ARTICLE = {  # proper names, and names that are not nouns
-    *("mount fuji", "zzz", "hundred points", "locked", "unlocked", "dizzy", "dashing away", "foggy", "star-struck", "cooking", "camping"),
-    *("rolling on the floor laughing", "pouring liquid", "money with wings", "meat on bone", "head shaking", "locked with key", "locked with pen"),
+    *(
+        "mount fuji",
+        "zzz",
+        "hundred points",
+        "locked",
+        "unlocked",
+        "dizzy",
+        "dashing away",
+        "foggy",
+        "star-struck",
+        "cooking",
+        "camping",
+    ),
+    *(
+        "rolling on the floor laughing",
+        "pouring liquid",
+        "money with wings",
+        "meat on bone",
+        "head shaking",
+        "locked with key",
+        "locked with pen",
+    ),
 }
 _NO_PLURAL = {"bow and arrow", "speaker high volume", "speaker low volume", "speaker medium volume", "cooking", "mate"}
 _IRREGULAR = {
-    **{"goose": "geese", "mouse": "mice", "ox": "oxen", "leaf": "leaves", "wolf": "wolves", "knife": "knives", "tooth": "teeth"},
-    **{"scarf": "scarves", "foot": "feet", "person": "people", "child": "children", "man": "men", "woman": "women", "loaf": "loaves"},
-    **{word: word for word in ("fish", "sheep", "deer", "bison", "moose", "squid", "shrimp", "aircraft", "swordfish", "blowfish", "dice")},
-    **{"jellyfish": "jellyfish", "die": "dice", "potato": "potatoes", "tomato": "tomatoes", "mango": "mangoes", "volcano": "volcanoes"},
+    **{
+        "goose": "geese",
+        "mouse": "mice",
+        "ox": "oxen",
+        "leaf": "leaves",
+        "wolf": "wolves",
+        "knife": "knives",
+        "tooth": "teeth",
+    },
+    **{
+        "scarf": "scarves",
+        "foot": "feet",
+        "person": "people",
+        "child": "children",
+        "man": "men",
+        "woman": "women",
+        "loaf": "loaves",
+    },
+    **{
+        word: word
+        for word in (
+            "fish",
+            "sheep",
+            "deer",
+            "bison",
+            "moose",
+            "squid",
+            "shrimp",
+            "aircraft",
+            "swordfish",
+            "blowfish",
+            "dice",
+        )
+    },
+    **{
+        "jellyfish": "jellyfish",
+        "die": "dice",
+        "potato": "potatoes",
+        "tomato": "tomatoes",
+        "mango": "mangoes",
+        "volcano": "volcanoes",
+    },
     **{"water buffalo": "water buffalo", "mosquito": "mosquitoes", "sheaf": "sheaves", "tornado": "tornadoes"},
 }
 
@@ -115,7 +294,9 @@ def _place(colour: str, pick: Callable[[Sequence], str]) -> str:
     """How a caption names the background. A caption without a colour means white."""
     if colour == "white":
         return pick(("", "", "", "", "", " on a white background", " on white", ", white background"))
-    return pick((f" on a {colour} background", f" on a {colour} background", f" on {colour}", f", {colour} background"))
+    return pick(
+        (f" on a {colour} background", f" on a {colour} background", f" on {colour}", f", {colour} background")
+    )
 
 
 def _object_caption(scene: Mapping, names: Sequence[str], pick: Callable[[Sequence], str]) -> str:
@@ -131,7 +312,17 @@ def _relation_caption(scene: Mapping, names: Sequence[str], pick: Callable[[Sequ
     if scene["relation"] == "above":
         return pick((f"{a} above {b}", f"{a} above {b}", f"{b} below {a}", f"{b} under {a}", f"{a} on top of {b}"))
     left = f"{a} to the left of {b}"
-    return pick((left, left, f"{a} left of {b}", f"{b} to the right of {a}", f"{b} right of {a}", f"{a} and {b}", f"{a} next to {b}"))
+    return pick(
+        (
+            left,
+            left,
+            f"{a} left of {b}",
+            f"{b} to the right of {a}",
+            f"{b} right of {a}",
+            f"{a} and {b}",
+            f"{a} next to {b}",
+        )
+    )
 
 
 def _count_caption(scene: Mapping, names: Sequence[str], pick: Callable[[Sequence], str]) -> str:
