@@ -1,0 +1,114 @@
+r"""Which earlier tokens a token sees: the sparse attention patterns of DALL-E.
+
+*Zero-Shot Text-to-Image Generation* (https://arxiv.org/abs/2102.12092), section 2.2 and appendix B.1. The stream is T
+text tokens followed by a grid of image tokens, W columns wide, in raster order. In every pattern text is causal to
+text, and an image token sees all of the text and itself. They differ in the earlier image tokens that an image token
+at raster position q sees:
+
+    full    all of them
+    row     the W previous ones: q-1, ..., q-W. The furthest is the token above; the window runs across the row edge
+    column  those above it in its column: q-W, q-2W, ...
+    conv    the causal half of a k x k neighbourhood: q - (W a + b) with a = 0 and b = 1..h, or a = 1..h and
+            b = -h..h, h = (k-1)/2. The offset is taken in raster order, so that a column that leaves the row goes on
+            in the neighbouring row
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
+
+ATTENTION_PATTERNS = ("row", "column", "conv", "full")
+
+
+def paper_patterns(num_layers: int) -> tuple[str, ...]:
+    """The paper's rule, layers counted from 1: column where (i - 2) mod 4 = 0, conv in the last one, row elsewhere."""
+    patterns = ["column" if (layer - 2) % 4 == 0 else "row" for layer in range(1, num_layers + 1)]
+    patterns[-1] = "conv"
+    return tuple(patterns)
+
+
+def conv_offsets(grid_size: int, kernel_size: int) -> tuple[int, ...]:
+    """The distances in raster order at which a `conv` layer looks back, 0 (itself) included; ascending."""
+    reach = (kernel_size - 1) // 2
+    offsets = {
+        grid_size * rows + columns for rows in range(reach + 1) for columns in range(-reach if rows else 0, reach + 1)
+    }
+    return tuple(sorted(offset for offset in offsets if offset >= 0))
+
+
+def may_attend(
+    pattern: str,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    *,
+    text_length: int,
+    grid_size: int,
+    kernel_size: int,
+) -> torch.Tensor:
+    """Whether the token at stream position `query` sees the one at `key`: arithmetic on indices, so it broadcasts.
+
+    The same function fills the mask tables of `eager` and `sdpa` and is the `mask_mod` of flex attention.
+    """
+    distance = query - key
+    if pattern == "full":
+        near = distance >= 0
+    elif pattern == "row":
+        near = distance <= grid_size
+    elif pattern == "column":
+        near = distance % grid_size == 0
+    else:
+        reach = (kernel_size - 1) // 2
+        near = distance <= reach
+        for rows in range(1, reach + 1):
+            near = near | ((distance - grid_size * rows).abs() <= reach)
+    return (distance >= 0) & (near | (key < text_length))
+
+
+class PatternMasks(nn.Module):
+    """The masks of the patterns that a model uses, one boolean (S, S) table a pattern; `full` needs none.
+
+    The tables are non-persistent buffers: they are not saved, and `DalleTransformer._init_weights` fills them again
+    after loading.
+    """
+
+    def __init__(self, config: "DalleTransformerConfig"):
+        super().__init__()
+        self.text_length = config.max_text_length
+        self.grid_size = config.image_grid_size
+        self.kernel_size = config.conv_kernel_size
+        self.sequence_length = config.sequence_length
+        self.patterns = tuple(name for name in ATTENTION_PATTERNS if name in config.layer_patterns)
+        for name in self.patterns:
+            if name != "full":
+                self.register_buffer(name, self.table(name), persistent=False)
+
+    def mask_function(self, pattern: str):
+        """`mask_mod` for flex attention."""
+
+        def mask_mod(batch, head, query, key):
+            return self._may_attend(pattern, query, key)
+
+        return mask_mod
+
+    def _may_attend(self, pattern: str, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return may_attend(
+            pattern,
+            query,
+            key,
+            text_length=self.text_length,
+            grid_size=self.grid_size,
+            kernel_size=self.kernel_size,
+        )
+
+    def table(self, pattern: str) -> torch.BoolTensor:
+        """The (S, S) mask of a pattern, computed on the CPU; rows are queries."""
+        position = torch.arange(self.sequence_length, device="cpu")
+        return self._may_attend(pattern, position[:, None], position[None, :])
+
+    def forward(self, pattern: str, length: int) -> torch.BoolTensor | None:
+        """The mask of the first `length` positions; `None` for `full`, which is plain causal attention."""
+        return None if pattern == "full" else getattr(self, pattern)[:length, :length]

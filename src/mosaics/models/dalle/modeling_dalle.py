@@ -1,0 +1,375 @@
+r"""The transformer of DALL-E: one autoregressive model over a stream of text tokens and then image tokens.
+
+*Zero-Shot Text-to-Image Generation*, Ramesh et al. 2021 (https://arxiv.org/abs/2102.12092), section 2.2 and appendix
+B. The stream has T = `max_text_length` text positions, padded on the right, and W x W image positions in raster order.
+There is no start token: the hidden state at the last text position predicts the first image token. Text and image have
+embeddings and heads of their own, so that no logits are ever computed for tokens that cannot occur.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import ModelOutput
+
+from mosaics.models.dalle.attention_patterns import PatternMasks
+from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
+from mosaics.models.dalle.decoding import DecodingStep, GenerationRequest, check_tokens, decode
+from mosaics.models.pretrained import MosaicsPreTrainedModel
+
+
+@dataclass
+class DalleTransformerOutput(ModelOutput):
+    """Output of [`DalleTransformer`].
+
+    Attributes:
+        loss: `text_loss_weight * text_loss + image_loss_weight * image_loss`, a scalar.
+        text_loss: Mean cross-entropy of the text tokens after the first, pads left out, in nats.
+        image_loss: Mean cross-entropy of the image tokens, in nats.
+        text_logits: (B, T - 1, text_vocab_size); `[:, t]` predicts the text token t + 1.
+        image_logits: (B, W * W, image_vocab_size); `[:, q]` predicts the image token q.
+    """
+
+    loss: torch.FloatTensor = None
+    text_loss: torch.FloatTensor = None
+    image_loss: torch.FloatTensor = None
+    text_logits: torch.FloatTensor = None
+    image_logits: torch.FloatTensor = None
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention in three lines, softmax in float32. `attention_mask` is added to the scores (B, H, S, S)."""
+    scores = query @ key.transpose(-1, -2)
+    weights = torch.add(attention_mask, scores, alpha=scaling).softmax(dim=-1, dtype=torch.float32)
+    weights = F.dropout(weights.to(value.dtype), p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2), weights
+
+
+class ResidualProjection(nn.Linear):
+    """The linear layer that ends a residual branch: initialised smaller, by 1 / sqrt(2 layers), as in GPT-2."""
+
+
+class DalleAttention(nn.Module):
+    """Multi-head self-attention under one of the patterns, queries and keys normalised per head if `qk_norm`."""
+
+    def __init__(self, config: DalleTransformerConfig, layer_index: int):
+        super().__init__()
+        self.config = config
+        self.pattern = config.layer_patterns[layer_index]
+        self.is_causal = True  # what sdpa does when it is given no mask, that is, in "full" layers
+        self.scaling = config.head_size**-0.5
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.output = ResidualProjection(config.hidden_size, config.hidden_size)
+        norm = nn.LayerNorm if config.qk_norm else nn.Identity
+        self.query_norm = norm(config.head_size, eps=config.layer_norm_eps, bias=False)
+        self.key_norm = norm(config.head_size, eps=config.layer_norm_eps, bias=False)
+
+    def project(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, S, hidden_size) to queries, keys and values of shape (B, heads, S, head_size)."""
+        batch, length, _ = hidden_states.shape
+        qkv = self.qkv(hidden_states).view(batch, length, 3, self.config.num_attention_heads, self.config.head_size)
+        query, key, value = qkv.unbind(dim=2)
+        query = self.query_norm(query).to(value.dtype)
+        key = self.key_norm(key).to(value.dtype)
+        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Attention of the whole sequence to itself; `attention_mask` in the form of `config._attn_implementation`."""
+        query, key, value = self.project(hidden_states)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        attended, _ = attend(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling=self.scaling,
+            dropout=self.config.attention_dropout if self.training else 0.0,
+        )
+        return self.output(attended.flatten(start_dim=2))
+
+
+class DalleFeedForward(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, config: DalleTransformerConfig):
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, config.feed_forward_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.down = ResidualProjection(config.feed_forward_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(..., hidden_size) to (..., hidden_size)."""
+        return self.down(self.activation(self.up(hidden_states)))
+
+
+class DalleLayer(GradientCheckpointingLayer):
+    """Attention, then feed-forward, each on the normalised residual stream (pre-LN)."""
+
+    def __init__(self, config: DalleTransformerConfig, layer_index: int):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = DalleAttention(config, layer_index)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = DalleFeedForward(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """(B, S, hidden_size) to (B, S, hidden_size)."""
+        attended = self.attention(self.attention_norm(hidden_states), attention_mask)
+        hidden_states = hidden_states + self.dropout(attended)
+        return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states)))
+
+
+class TextEmbedding(nn.Module):
+    """Text tokens to vectors. Every position has a pad vector of its own, and a position vector for both."""
+
+    def __init__(self, config: DalleTransformerConfig):
+        super().__init__()
+        self.pad_token_id = config.pad_token_id
+        self.tokens = nn.Embedding(config.text_vocab_size, config.hidden_size)
+        self.pads = nn.Embedding(config.max_text_length, config.hidden_size)
+        self.positions = nn.Embedding(config.max_text_length, config.hidden_size)
+
+    def forward(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        """(B, T) to (B, T, hidden_size)."""
+        is_pad = (input_ids == self.pad_token_id)[..., None]
+        return torch.where(is_pad, self.pads.weight, self.tokens(input_ids)) + self.positions.weight
+
+
+class ImageEmbedding(nn.Module):
+    """Image tokens to vectors: the token, its row and its column."""
+
+    def __init__(self, config: DalleTransformerConfig):
+        super().__init__()
+        self.tokens = nn.Embedding(config.image_vocab_size, config.hidden_size)
+        self.rows = nn.Embedding(config.image_grid_size, config.hidden_size)
+        self.columns = nn.Embedding(config.image_grid_size, config.hidden_size)
+
+    def position_table(self) -> torch.Tensor:
+        """(W * W, hidden_size): row plus column vector of each raster position."""
+        return (self.rows.weight[:, None] + self.columns.weight[None, :]).flatten(end_dim=1)
+
+    def forward(self, tokens: torch.LongTensor) -> torch.Tensor:
+        """(B, N) tokens of the first N raster positions to (B, N, hidden_size)."""
+        return self.tokens(tokens) + self.position_table()[: tokens.shape[1]]
+
+
+class DalleTransformer(MosaicsPreTrainedModel):
+    r"""The DALL-E prior: p(text) p(image tokens | text), trained with `forward` and sampled with `generate`.
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from mosaics.models.dalle import DalleTransformer, DalleTransformerConfig
+
+    >>> config = DalleTransformerConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, text_vocab_size=50,
+    ...     max_text_length=8, image_vocab_size=16, image_grid_size=4)
+    >>> model = DalleTransformer(config).eval()
+    >>> model.generate(torch.tensor([[5, 7, 3, 0, 0, 0, 0, 0]]), num_candidates=3, seed=0).shape
+    torch.Size([3, 4, 4])
+
+    ```
+    """
+
+    config: DalleTransformerConfig
+    config_class = DalleTransformerConfig
+    base_model_prefix = "transformer"
+    main_input_name = "input_ids"
+    input_modalities = ("text", "image")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["DalleLayer"]  # noqa: RUF012 (the form transformers expects)
+    _supports_sdpa = True
+    _supports_flex_attn = True
+
+    def __init__(self, config: DalleTransformerConfig):
+        super().__init__(config)
+        self.text_embedding = TextEmbedding(config)
+        self.image_embedding = ImageEmbedding(config)
+        self.embedding_dropout = nn.Dropout(config.hidden_dropout)
+        self.layers = nn.ModuleList([DalleLayer(config, index) for index in range(config.num_hidden_layers)])
+        self.final_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.text_head = nn.Linear(config.hidden_size, config.text_vocab_size, bias=False)
+        self.image_head = nn.Linear(config.hidden_size, config.image_vocab_size, bias=False)
+        self.masks = PatternMasks(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ResidualProjection):
+            std = self.config.initializer_range / (2 * self.config.num_hidden_layers) ** 0.5
+            init.normal_(module.weight, mean=0.0, std=std)
+        elif isinstance(module, PatternMasks):
+            for pattern, table in module.named_buffers():
+                init.copy_(table, module.table(pattern))
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The embedding of the text tokens."""
+        return self.text_embedding.tokens
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replaces the embedding of the text tokens."""
+        self.text_embedding.tokens = value
+
+    def attention_masks(self, length: int, device: torch.device) -> dict:
+        """For each pattern the mask of the first `length` positions, as the attention implementation takes it."""
+        implementation = self.config._attn_implementation
+        if implementation == "flex_attention":
+            from torch.nn.attention.flex_attention import create_block_mask
+
+            return {
+                pattern: create_block_mask(
+                    self.masks.mask_function(pattern), None, None, length, length, device=str(device)
+                )
+                for pattern in self.masks.patterns
+            }
+        masks = {pattern: self.masks(pattern, length) for pattern in self.masks.patterns}
+        if implementation != "eager":
+            return masks
+        causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+        return {
+            pattern: torch.zeros(length, length, device=device).masked_fill(
+                ~(causal if mask is None else mask), float("-inf")
+            )
+            for pattern, mask in masks.items()
+        }
+
+    def hidden_states(self, input_ids: torch.LongTensor, image_tokens: torch.LongTensor) -> torch.Tensor:
+        """(B, T) text and (B, N) image tokens to the (B, T + N, hidden_size) states before the heads."""
+        hidden_states = torch.cat([self.text_embedding(input_ids), self.image_embedding(image_tokens)], dim=1)
+        hidden_states = self.embedding_dropout(hidden_states)
+        masks = self.attention_masks(hidden_states.shape[1], hidden_states.device)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, masks[layer.attention.pattern])
+        return self.final_norm(hidden_states)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        indices: torch.LongTensor,
+        num_text_targets: torch.Tensor | float | None = None,
+    ) -> DalleTransformerOutput:
+        r"""The loss of a batch of captioned images, all positions at once.
+
+        Args:
+            input_ids: Text tokens (B, T), padded on the right with `config.pad_token_id` to T =
+                `config.max_text_length`.
+            indices: Codes of the image tokenizer (B, W, W).
+            num_text_targets: What the summed text cross-entropy is divided by; the text tokens to predict in this
+                batch if not given. With several processes or accumulation steps, their mean number makes the average
+                of the losses equal to the loss of the whole batch.
+
+        Returns:
+            [`DalleTransformerOutput`].
+        """
+        self._check_text(input_ids)
+        self._check_indices(indices, len(input_ids))
+        text_length = self.config.max_text_length
+        image_tokens = indices.flatten(start_dim=1)
+        states = self.hidden_states(input_ids, image_tokens[:, :-1])  # the last image token has nothing to predict
+
+        text_logits = self.text_head(states[:, : text_length - 1])
+        image_logits = self.image_head(states[:, text_length - 1 :])
+        text_targets = input_ids[:, 1:].masked_fill(input_ids[:, 1:] == self.config.pad_token_id, -100)
+        text_loss = F.cross_entropy(text_logits.float().flatten(end_dim=1), text_targets.flatten(), reduction="sum")
+        if num_text_targets is None:
+            num_text_targets = (text_targets != -100).sum().clamp(min=1)
+        text_loss = text_loss / num_text_targets
+        image_loss = F.cross_entropy(image_logits.float().flatten(end_dim=1), image_tokens.flatten())
+        return DalleTransformerOutput(
+            loss=self.config.text_loss_weight * text_loss + self.config.image_loss_weight * image_loss,
+            text_loss=text_loss,
+            image_loss=image_loss,
+            text_logits=text_logits,
+            image_logits=image_logits,
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: torch.LongTensor,
+        num_candidates: int = 1,
+        *,
+        uniforms: torch.FloatTensor | None = None,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        guidance_scale: float = 1.0,
+        prefix_indices: torch.LongTensor | None = None,
+        batch_size: int | None = None,
+        callback: Callable[[DecodingStep], None] | None = None,
+    ) -> torch.LongTensor:
+        r"""Samples image tokens for each prompt, one by one: `num_candidates` pictures of P prompts.
+
+        Candidate c of prompt p is a pure function of the weights, the prompt, the sampling arguments and its own row
+        of uniforms, so that it is the same picture in any batch.
+
+        Args:
+            input_ids: Text tokens (P, T), padded on the right with `config.pad_token_id` to T =
+                `config.max_text_length`.
+            num_candidates: Pictures C of each prompt.
+            uniforms: The random numbers in [0, 1): (P * C, W * W), the candidates of a prompt adjacent. Drawn from
+                `seed` by [`~mosaics.sampling.candidate_uniforms`] if not given.
+            seed: Seed of the uniforms; drawn from torch's global generator if neither is given.
+            temperature: Divides the logits; 0 takes the most likely token.
+            top_k: Draw from the `top_k` most likely tokens only.
+            top_p: Draw from the smallest set of most likely tokens that holds this probability, in (0, 1].
+            guidance_scale: Classifier-free guidance: logits are `unconditional + scale * (conditional -
+                unconditional)`, the unconditional ones for a text of pads only. 1 switches it off.
+            prefix_indices: The first rows of the pictures, to be completed: (rows, W) for all, (P, rows, W) for each
+                prompt or (P * C, rows, W) for each candidate.
+            batch_size: Candidates computed at a time; all of them if not given. Bounds the memory, not the result.
+            callback: Called after each token with a [`~mosaics.models.dalle.decoding.DecodingStep`].
+
+        Returns:
+            Image tokens (P * C, W, W), int64, the candidates of a prompt adjacent.
+        """
+        self._check_text(input_ids)
+        request = GenerationRequest(
+            self.config,
+            input_ids=input_ids,
+            num_candidates=num_candidates,
+            uniforms=uniforms,
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            guidance_scale=guidance_scale,
+            prefix_indices=prefix_indices,
+            batch_size=batch_size,
+        )
+        return decode(self, request, callback)
+
+    def _check_text(self, input_ids: torch.LongTensor) -> None:
+        if input_ids.dim() != 2 or input_ids.shape[1] != self.config.max_text_length:
+            raise ValueError(
+                f"input_ids must be of shape (batch, max_text_length={self.config.max_text_length}), got "
+                f"{tuple(input_ids.shape)}. Pad every text on the right with pad_token_id={self.config.pad_token_id}."
+            )
+        check_tokens("input_ids", input_ids, self.config.text_vocab_size, "text_vocab_size")
+
+    def _check_indices(self, indices: torch.LongTensor, batch: int) -> None:
+        grid = self.config.image_grid_size
+        if indices.shape != (batch, grid, grid):
+            raise ValueError(
+                f"indices must be of shape (batch={batch}, {grid}, {grid}) (config.image_grid_size={grid}), got "
+                f"{tuple(indices.shape)}."
+            )
+        check_tokens("indices", indices, self.config.image_vocab_size, "image_vocab_size")
