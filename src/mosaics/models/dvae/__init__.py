@@ -1,7 +1,14 @@
 """The discrete VAE of DALL-E."""
 
-from mosaics.models.dvae.configuration_dvae import DiscreteVAEConfig
-from mosaics.models.dvae.image_processing_dvae import DiscreteVAEImageProcessor
-from mosaics.models.dvae.modeling_dvae import DiscreteVAE, DiscreteVAEOutput
+from mosaics.lazy_imports import lazy_names
 
-__all__ = ["DiscreteVAE", "DiscreteVAEConfig", "DiscreteVAEImageProcessor", "DiscreteVAEOutput"]
+# Lazy, because registration needs the configuration before `transformers.PreTrainedModel` can be imported.
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "DiscreteVAE": "mosaics.models.dvae.modeling_dvae",
+        "DiscreteVAEConfig": "mosaics.models.dvae.configuration_dvae",
+        "DiscreteVAEImageProcessor": "mosaics.models.dvae.image_processing_dvae",
+        "DiscreteVAEOutput": "mosaics.models.dvae.modeling_dvae",
+    },
+)
