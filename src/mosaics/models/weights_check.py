@@ -188,7 +188,7 @@ def compare_with_model(
     if missing and (prefix := _common_prefix(missing, extra)) is not None:
         verb, there = ("carry", "without") if prefix.startswith("+") else ("lack", "with")
         raise WeightsError(
-            f"the keys of {source} {verb} the prefix {prefix[1:]!r}: {name} expects {missing[0]!r} and so on, {there} it."
+            f"the keys of {source} {verb} the prefix {prefix[1:]!r}: {name} expects {missing[0]!r}, {there} it."
             " Rename the keys, or convert the file (`mosaics convert`)."
         )
     if missing:
