@@ -4,12 +4,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
+
 from emoji.archive import DEFAULT_ARCHIVE, read_archive, write_archive
 from emoji.names import other_names
 from emoji.scenes import COLOURS, GROUPS, LAYOUTS, STYLES, EmojiScenes
 from emoji.splits import colour_held_out, concept_held_out, held_out, pair_held_out, relation_held_out
 from emoji.wording import caption_of, plural, with_article
-from torch.utils.data import DataLoader
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_the_archive_is_complete_or_refused_with_its_name(tmp_path, pictures):
     torn.write_bytes(whole.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"torn\.parquet is not a complete emoji archive"):
         read_archive(torn)
-    with pytest.raises(FileNotFoundError, match="build.py"):
+    with pytest.raises(FileNotFoundError, match="build"):
         read_archive(tmp_path / "none.parquet")
     with pytest.raises(ValueError, match="No such style"):
         read_archive(whole, styles=["fluent3d"])
@@ -57,8 +58,9 @@ def test_an_item_is_a_pure_function_of_seed_and_index(scenes):
         assert item["caption"] == alone["caption"] and item["scene"] == alone["scene"]
         torch.testing.assert_close(item["pixel_values"], alone["pixel_values"], rtol=0, atol=0)
     captions = [scenes["train"].describe(i)[1] for i in range(50)]
-    assert captions != [EmojiScenes(seed=1).describe(i)[1] for i in range(50)]
-    assert EmojiScenes(length=10).describe(-1) == EmojiScenes(length=10).describe(9)
+    other = EmojiScenes(seed=1, length=50)
+    assert captions != [other.describe(i)[1] for i in range(50)]
+    assert other.describe(-1) == other.describe(49)
 
 
 def test_these_captions_stay_the_same_for_ever(scenes):

@@ -1,0 +1,16 @@
+"""Reading pictures, captions and code grids. The names are imported when they are first used."""
+
+from mosaics.lazy_imports import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "CaptionError": "mosaics.data.captions",
+        "ImageError": "mosaics.data.images",
+        "read_caption": "mosaics.data.captions",
+        "read_image": "mosaics.data.images",
+        "to_pixel_values": "mosaics.data.images",
+        "tokenize": "mosaics.data.captions",
+        "train_tokenizer": "mosaics.data.captions",
+    },
+)
