@@ -5,8 +5,12 @@ from mosaics.lazy_imports import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "CodesDataset": "mosaics.data.codes",
+        "CodesDescription": "mosaics.data.codes",
+        "CodesWriter": "mosaics.data.codes",
         "CaptionError": "mosaics.data.captions",
         "ImageError": "mosaics.data.images",
+        "read_codes": "mosaics.data.codes",
         "read_caption": "mosaics.data.captions",
         "read_image": "mosaics.data.images",
         "to_pixel_values": "mosaics.data.images",
