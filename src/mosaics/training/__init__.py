@@ -8,6 +8,7 @@ from mosaics.training.data_order import StepSampler
 from mosaics.training.finite import NonFiniteError
 from mosaics.training.identity import ChangedSettingsError
 from mosaics.training.image_grid import image_grid
+from mosaics.training.model_settings import config_from_settings
 from mosaics.training.run import TrainingRun
 from mosaics.training.schedules import (
     cosine_anneal,
@@ -27,6 +28,7 @@ __all__ = [
     "StepSampler",
     "TrainingConfig",
     "TrainingRun",
+    "config_from_settings",
     "cosine_anneal",
     "exponential_anneal",
     "find_checkpoint",

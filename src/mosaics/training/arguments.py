@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import difflib
+import json
+import os
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +18,10 @@ __all__ = ["parse_arguments"]
 
 
 def parse_arguments(
-    *dataclass_types: type, args: Sequence[str] | None = None, description: str | None = None
+    *dataclass_types: type,
+    args: Sequence[str] | None = None,
+    description: str | None = None,
+    default_recipe: str | os.PathLike | None = None,
 ) -> tuple[Any, ...]:
     r"""Parses the command line into dataclasses, with a YAML file of settings below it.
 
@@ -29,6 +34,7 @@ def parse_arguments(
         dataclass_types: Dataclasses, for example [`TrainingConfig`] and one of the script.
         args: Arguments to parse; `sys.argv[1:]` by default.
         description: Printed by `--help`.
+        default_recipe: The recipe when `--recipe` names none, if the file exists; `--recipe none` goes without.
 
     Returns:
         One instance for each dataclass, in order.
@@ -48,7 +54,9 @@ def parse_arguments(
     recipe_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     recipe_parser.add_argument("--recipe")
     recipe = recipe_parser.parse_known_args(args)[0].recipe
-    if recipe is not None:
+    if recipe is None and default_recipe is not None and Path(default_recipe).is_file():
+        recipe = str(default_recipe)
+    if recipe is not None and recipe != "none":
         _apply_recipe(parser, dataclass_types, recipe)
     try:
         *outputs, unknown = parser.parse_args_into_dataclasses(
@@ -68,11 +76,24 @@ def _build_parser(dataclass_types: Sequence[type], description: str | None) -> H
         f.type = field_type
     types = _field_types(dataclass_types)
     for action in parser._actions:
-        choices = typing.get_args(types.get(action.dest))
+        field_type = types.get(action.dest)
+        choices = typing.get_args(field_type)
+        if any(typing.get_origin(choice) is dict for choice in (field_type, *choices)):
+            action.type = _json_object
         if type(None) in choices and str not in choices and action.type is not None and action.nargs is None:
             action.type = _or_none(action.type)
             action.choices = None if action.choices is None else [*action.choices, None]
     return parser
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not valid JSON ({error}): {text!r}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'expected a JSON object such as {{"name": 1}}, got {text!r}')
+    return value
 
 
 def _or_none(convert: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -6,6 +6,7 @@ draw them from generators seeded by (seed, epoch, index), so they too come out t
 of worker processes.
 """
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,8 +137,8 @@ class _SeededSamples(Dataset):
 class _SeededStream(IterableDataset):
     """Micro-batches of one process from a stream that every process reads from the same front."""
 
-    def __init__(self, dataset: Iterable[Any], sampler: "StreamSplit", seed: int, position: Position):
-        self.dataset, self.split, self.seed, self.position = dataset, sampler, seed, position
+    def __init__(self, dataset: Iterable[Any], split: "StreamSplit", seed: int, position: Position):
+        self.dataset, self.split, self.seed, self.position = dataset, split, seed, position
 
     def __iter__(self) -> Iterator[tuple[list[Key], list[Any]]]:
         epoch, skip = self.position.epoch, self.position.step * self.split.samples_per_step
@@ -204,6 +205,12 @@ class StreamSplit:
             yield slice(first, first + self.batch_size)
 
 
+def _ignore_signals(worker: int) -> None:
+    """A signal to the whole process group must not kill the readers: the main process decides when to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 class _SeededCollate:
     """Collates under generators seeded by the first key of the batch, and passes the keys on as a tensor (B, 2)."""
 
@@ -252,7 +259,12 @@ def training_batches(
     """
     collate = _SeededCollate(collate_fn, seed)
     generator = torch.Generator().manual_seed(mix_seed(seed, "loader"))
-    common: dict[str, Any] = {"collate_fn": collate, "generator": generator, "pin_memory": pin_memory}
+    common: dict[str, Any] = {
+        "collate_fn": collate,
+        "generator": generator,
+        "pin_memory": pin_memory,
+        "worker_init_fn": _ignore_signals,
+    }
     if is_stream(dataset):
         split = StreamSplit(batch_size, rank, world_size, accumulation)
         stream = _SeededStream(dataset, split, seed, position or Position())

@@ -73,7 +73,7 @@ class EvaluationPass:
 
     def add(self, values: Mapping[str, float | torch.Tensor]) -> None:
         """Takes the means of the batch in progress into the averages, weighted by its number of samples."""
-        self._averages.add(values, self.accelerator.device, float(self._weight))
+        self._averages.add(values, float(self._weight))
 
     def results(self) -> dict[str, float]:
         """Means over all samples of all processes."""

@@ -1,69 +1,84 @@
-"""Averages that stay on the device between logging steps, and the file they are written to."""
+"""Averages that stay on the device between logging steps."""
 
-import json
-import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 
-__all__ = ["MetricAverages", "MetricsFile", "Throughput"]
+__all__ = ["MetricAverages", "Throughput"]
 
 
 class MetricAverages:
-    """Sums of metrics on their device; nothing waits for the device until [`result`] is called.
+    """Weighted means of metrics; nothing waits for the device until [`result`] is called.
 
-    Numbers and tensors are both welcome. Values of refused steps (weight 0) are left out even when they are NaN.
+    Tensors are summed where they are; one with weight 0 is left out even if it is NaN. Plain numbers (a schedule's
+    value) are averaged on the host, each with weight 1.
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, torch.Tensor] = {}
-        self._weights: dict[str, torch.Tensor] = {}
+        self._tensors: dict[str, torch.Tensor] = {}  # (2,): sum and weight
+        self._numbers: dict[str, tuple[float, float]] = {}
 
     @torch.no_grad()
-    def add(
-        self, values: Mapping[str, float | torch.Tensor], device: torch.device, weight: float | torch.Tensor = 1.0
-    ) -> None:
+    def add(self, values: Mapping[str, float | torch.Tensor], weight: float | torch.Tensor = 1.0) -> None:
         """Adds one observation of each metric.
 
         Raises:
-            ValueError: If a value is neither a number nor a tensor with one element.
+            TypeError: If a value is neither a number nor a tensor.
+            ValueError: If a tensor has not exactly one element.
         """
-        weight = torch.as_tensor(weight, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
         for name, value in values.items():
-            if isinstance(value, torch.Tensor) and value.numel() != 1:
-                raise ValueError(f"Metric {name!r} must be one number, got a tensor of shape {tuple(value.shape)}.")
-            number = torch.as_tensor(value, device=device).detach().reshape(()).to(weight.dtype)
-            counted = torch.where(weight > 0, number * weight, 0.0)
-            self._sums[name] = self._sums[name] + counted if name in self._sums else counted
-            self._weights[name] = self._weights[name] + weight if name in self._weights else weight
+            if isinstance(value, torch.Tensor):
+                self._add_tensor(name, value.detach(), weight)
+            elif isinstance(value, (int, float)) and name in self._tensors:  # after a resume
+                self._add_tensor(name, torch.tensor(float(value), device=self._tensors[name].device), 1.0)
+            elif isinstance(value, (int, float)):
+                total, count = self._numbers.get(name, (0.0, 0.0))
+                self._numbers[name] = (total + value, count + 1.0)
+            else:
+                raise TypeError(f"Metric {name!r} must be a number or a tensor, got a {type(value).__name__}.")
+
+    def _add_tensor(self, name: str, value: torch.Tensor, weight: float | torch.Tensor) -> None:
+        if value.numel() != 1:
+            raise ValueError(
+                f"Metric {name!r} must be one number, got a tensor of shape {tuple(value.shape)}; take its mean."
+            )
+        dtype = torch.float64 if value.device.type == "cpu" else torch.float32
+        if isinstance(weight, torch.Tensor):
+            weight = weight.reshape(()).to(dtype)
+        else:
+            weight = torch.full((), weight, dtype=dtype, device=value.device)
+        counted = torch.where(weight > 0, value.reshape(()).to(dtype) * weight, 0.0)
+        pair = torch.stack([counted, weight])
+        self._tensors[name] = self._tensors[name] + pair if name in self._tensors else pair
 
     def result(self, reduce: Callable[[torch.Tensor], torch.Tensor] | None = None) -> dict[str, float]:
-        """The averages, over all processes if `reduce` sums a tensor over them; metrics without weight are absent."""
-        if not self._sums:
-            return {}
-        names = sorted(self._sums)
-        table = torch.stack(
-            [torch.stack([self._sums[n] for n in names]), torch.stack([self._weights[n] for n in names])]
-        )
-        sums, weights = (reduce(table) if reduce is not None else table).tolist()
-        return {name: s / w for name, s, w in zip(names, sums, weights, strict=True) if w > 0}
+        """The means by name, of tensors over all processes if `reduce` sums a tensor over them.
+
+        Metrics whose weights are all 0 are absent. Numbers are taken to be the same on all processes.
+        """
+        means = {name: total / weight for name, (total, weight) in self._numbers.items() if weight > 0}
+        if self._tensors:
+            names = sorted(self._tensors)
+            table = torch.stack([self._tensors[name] for name in names])
+            rows = (table if reduce is None else reduce(table)).tolist()
+            means |= {name: total / weight for name, (total, weight) in zip(names, rows, strict=True) if weight > 0}
+        return means
 
     def clear(self) -> None:
-        """Starts new averages."""
-        self._sums, self._weights = {}, {}
+        """Starts new means."""
+        self._tensors, self._numbers = {}, {}
 
     def state(self) -> dict[str, list[float]]:
-        """What has been added since the last [`clear`], as JSON values."""
-        return {name: [self._sums[name].item(), self._weights[name].item()] for name in self._sums}
+        """Sum and weight of each metric since the last [`clear`]."""
+        tensors = {name: pair.tolist() for name, pair in self._tensors.items()}
+        return tensors | {name: list(pair) for name, pair in self._numbers.items()}
 
     def load_state(self, state: Mapping[str, list[float]], device: torch.device) -> None:
         """Puts back what [`state`] returned."""
         dtype = torch.float64 if device.type == "cpu" else torch.float32
-        for name, (total, weight) in state.items():
-            self._sums[name] = torch.tensor(total, dtype=dtype, device=device)
-            self._weights[name] = torch.tensor(weight, dtype=dtype, device=device)
+        self._tensors = {name: torch.tensor(pair, dtype=dtype, device=device) for name, pair in state.items()}
+        self._numbers = {}
 
 
 class Throughput:
@@ -72,42 +87,16 @@ class Throughput:
     def __init__(self) -> None:
         self._since, self._samples = time.perf_counter(), 0
 
+    def restart(self) -> None:
+        """Starts a new count."""
+        self._since, self._samples = time.perf_counter(), 0
+
     def add(self, samples: int) -> None:
         """Counts samples."""
         self._samples += samples
 
     def read(self) -> float:
         """Samples per second since the last reading; starts a new count."""
-        now = time.perf_counter()
-        rate = self._samples / max(now - self._since, 1e-9)
-        self._since, self._samples = now, 0
+        rate = self._samples / max(time.perf_counter() - self._since, 1e-9)
+        self.restart()
         return rate
-
-
-class MetricsFile:
-    """`metrics.jsonl`: one JSON object a line, each with its `step`.
-
-    Args:
-        path: The file.
-        resumed_step: Lines of later steps are dropped: those steps are about to be taken again.
-    """
-
-    def __init__(self, path: Path, resumed_step: int):
-        self.path = path
-        if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= resumed_step]
-            temporary = path.with_name(f".tmp-{path.name}")
-            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            os.replace(temporary, path)
-
-    def write(self, step: int, values: Mapping[str, float | str]) -> None:
-        """Appends one line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line cut short by a crash

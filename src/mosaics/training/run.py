@@ -1,6 +1,5 @@
 """The training loop's machinery; the loop itself stays in the script."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -8,9 +7,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from mosaics.training import run_state
 from mosaics.training.averaging import IterateAverage
@@ -20,19 +17,18 @@ from mosaics.training.data_order import Position, StepSampler, is_stream, traini
 from mosaics.training.evaluation import EvaluationPass
 from mosaics.training.finite import FiniteGuard
 from mosaics.training.identity import dataset_fingerprint, run_settings, settings_hash
-from mosaics.training.image_grid import image_grid
-from mosaics.training.metrics import MetricAverages, MetricsFile, Throughput
+from mosaics.training.metrics import MetricAverages, Throughput
 from mosaics.training.optimizer import build_optimizer
+from mosaics.training.output_lock import OutputLock
 from mosaics.training.processes import build_accelerator, sum_over_processes
 from mosaics.training.publishing import push_to_hub, write_model
-from mosaics.training.randomness import capture_rng, mix_seed, restore_rng, seed_rng
-from mosaics.training.resuming import read_checkpoint
+from mosaics.training.randomness import mix_seed, restore_rng, seed_rng
+from mosaics.training.reporting import Reporter
 from mosaics.training.schedules import learning_rate_at
 from mosaics.training.signals import EXIT_CODE_STOPPED, StopSignal
+from mosaics.training.snapshots import checkpoint_bytes, read_snapshot, write_snapshot
 
 __all__ = ["TrainingRun"]
-
-logger = logging.get_logger(__name__)
 
 
 class TrainingRun:
@@ -70,6 +66,7 @@ class TrainingRun:
         train_dataset: `len(dataset)` and `dataset[i]`, or a stream (`iter(dataset)`, with `set_epoch` if it shuffles).
         eval_dataset: Map-style dataset for [`evaluate_batches`].
         collate_fn: Makes a batch of a list of samples; `torch.utils.data.default_collate` by default.
+        eval_collate_fn: The same for the evaluation set; `collate_fn` by default.
         processing_class: A tokenizer or processor (anything with `save_pretrained`) to save beside the model.
         script_arguments: The script's own settings (a mapping, a dataclass or several): resuming with other values
             is an error, like a change of the fields of `config` that matter.
@@ -92,19 +89,23 @@ class TrainingRun:
         eval_dataset: Any = None,
         *,
         collate_fn: Callable[[list[Any]], Any] | None = None,
+        eval_collate_fn: Callable[[list[Any]], Any] | None = None,
         processing_class: Any = None,
         script_arguments: Any = None,
     ):
         if not isinstance(model, PreTrainedModel):
             raise TypeError(f"TrainingRun expects a transformers PreTrainedModel, got a {type(model).__name__}.")
         self.config, self.output_dir = config, Path(config.output_dir)
-        self.train_dataset, self.eval_dataset, self.collate_fn = train_dataset, eval_dataset, collate_fn
+        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        self.collate_fn, self.eval_collate_fn = collate_fn, eval_collate_fn or collate_fn
         self.processing_class = processing_class
         self.accelerator = build_accelerator(config)
         self.step, self._position = 0, Position()
+        self._sampler = None  # says that a dataset is too small before anything else is built
+        if not is_stream(train_dataset):
+            self._sampler = StepSampler(len(train_dataset), self.samples_per_step, config.seed)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable()
-        self._check_dataset()
         self.settings = run_settings(
             config,
             model,
@@ -118,19 +119,15 @@ class TrainingRun:
         self.average = None if config.ema_decay is None else IterateAverage(self.unwrapped_model, config.ema_decay)
         self._guard = FiniteGuard(config, self.accelerator, self.unwrapped_model)
         self._averages, self._throughput, self._signal = MetricAverages(), Throughput(), StopSignal()
-        self._pending_rng: dict[str, torch.Tensor] | None = None
         self._keys: list[torch.Tensor] = []
         self._optimized = self._stepped = self._finished = False
         self._evaluation: EvaluationPass | None = None
-        self._bar: tqdm | None = None
+        self._pending_rng: dict[str, torch.Tensor] | None = None
         seed_rng(mix_seed(config.seed, "noise", self.accelerator.process_index))
-        self._resume()
-        self._metrics_file = None
-        if self.is_main_process:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            self._metrics_file = MetricsFile(self.output_dir / "metrics.jsonl", self.step)
-        if self.accelerator.log_with:
-            self.accelerator.init_trackers(config.run_name or self.output_dir.name, config=_flat(self.settings))
+        resumed_from = self._resume()
+        self._reporter = Reporter(config, self.accelerator, self.step, self.settings)
+        if resumed_from is not None:
+            self._reporter.say(f"Resumed from {resumed_from} at step {self.step}.")
 
     # ------------------------------------------------------------------ what a script may ask
 
@@ -185,13 +182,14 @@ class TrainingRun:
         """Yields micro-batches until `max_steps`; see the class."""
         if self._finished:
             return
-        with self._signal:
+        with self._signal, OutputLock(self.output_dir, self.is_main_process):
             batches = self._open_data()
             if self._pending_rng is not None:  # only now: making an iterator may draw random numbers
                 restore_rng(self._pending_rng, self.device)
                 self._pending_rng = None
             self.model.train()
-            self._open_progress_bar()
+            self._reporter.open_bar(self.step)
+            self._throughput.restart()
             while self.step < self.config.max_steps:
                 self._guard.begin_step()
                 for _ in range(self.config.gradient_accumulation_steps):
@@ -222,7 +220,7 @@ class TrainingRun:
         self._optimized = True
         self._guard.watch(loss)
         self.accelerator.backward(loss)
-        self._averages.add({"loss": loss, **(log or {})}, self.device, torch.isfinite(loss.detach()).reshape(()))
+        self._averages.add({"loss": loss, **(log or {})}, torch.isfinite(loss.detach()))
         if not self.accelerator.sync_gradients:
             return
         learning_rate = self.learning_rate
@@ -230,13 +228,13 @@ class TrainingRun:
             group["lr"] = learning_rate
         limit = self.config.max_grad_norm
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), float("inf") if limit is None else limit)
-        accepted = self._guard.step(self.optimizer, norm, self.step, self._keys)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        accepted = self._guard.step(self.optimizer, norm, self.step, self._keys, self._signal.received is not None)
         self.optimizer.zero_grad()
         self.step += 1
         if self.average is not None:
             self.average.update(self.step, accepted)
-        extra = {"grad_norm": norm, "learning_rate": learning_rate}
-        self._averages.add(extra, self.device, torch.isfinite(norm).reshape(()))
+        self._averages.add({"grad_norm": norm, "learning_rate": learning_rate}, torch.isfinite(norm))
         self._position = self._next_position()
         self._keys, self._stepped = [], True
 
@@ -244,32 +242,36 @@ class TrainingRun:
         """Logging, checkpoints and stopping, at the boundary between two steps."""
         config = self.config
         self._throughput.add(self.samples_per_step)
-        if self._bar is not None:
-            self._bar.update(1)
+        self._reporter.advance_bar()
         last = self.step >= config.max_steps
         if self.step % config.logging_steps == 0 or last:
             self._log_averages()
-        stop = self._guard.agree(self._signal.received is not None)
+        stop = self._guard.stop_agreed
+        if self.accelerator.num_processes == 1:
+            stop = self._signal.received is not None  # nobody to agree with
         if last or stop or self.step % config.checkpointing_steps == 0:
             self.save_checkpoint()
         if stop and not last:
-            self._close()
-            self._say(f"Stopped by a signal at step {self.step}, checkpoint saved: run the same command to continue.")
+            self._reporter.close()
+            where = f"{self.output_dir} holds the checkpoint of step {self.step}"
+            self._reporter.say(f"Stopped by a signal; {where}. Run the same command to continue.")
             raise SystemExit(EXIT_CODE_STOPPED)
 
     def finish(self) -> None:
         """Writes the model to `output_dir`, closes the trackers and uploads; the loop calls it at its end."""
         if self._finished:
             return
+        self._guard.settle()
+        self._reporter.close_bar()
         with self.averaged_weights():
             state = self.accelerator.get_state_dict(self.model)
         if self.is_main_process:
             write_model(self.unwrapped_model, state, self.output_dir, self.processing_class)
         self.accelerator.wait_for_everyone()
         self._finished = True
-        self._close()
+        self._reporter.close()
         if self.config.push_to_hub and self.is_main_process:
-            self._say(f"Uploaded to {push_to_hub(self.config, self.step)}")
+            self._reporter.say(f"Uploaded to {push_to_hub(self.config, self.step)}")
         self.accelerator.wait_for_everyone()
 
     # ------------------------------------------------------------------ evaluation and logging
@@ -282,7 +284,7 @@ class TrainingRun:
         """
         if self.eval_dataset is None:
             raise ValueError("run.evaluate_batches needs TrainingRun(..., eval_dataset=...).")
-        self._evaluation = EvaluationPass(self.config, self.accelerator, self.eval_dataset, self.collate_fn)
+        self._evaluation = EvaluationPass(self.config, self.accelerator, self.eval_dataset, self.eval_collate_fn)
         with self.averaged_weights():
             yield from self._evaluation.batches(self.model)
         results = self._evaluation.results()
@@ -297,10 +299,7 @@ class TrainingRun:
 
     def log(self, values: Mapping[str, float]) -> None:
         """Writes numbers to `metrics.jsonl` and the trackers under the current step."""
-        if self._metrics_file is not None:
-            self._metrics_file.write(self.step, values)
-        if self.accelerator.log_with:
-            self.accelerator.log(dict(values), step=self.step)
+        self._reporter.log(self.step, values)
 
     def log_images(self, name: str, images: torch.Tensor, columns: int | None = None) -> Path | None:
         """Saves images (N, C, H, W) in [0, 1] as one grid, `output_dir/images/<name>-<step>.png`, and in the trackers.
@@ -308,17 +307,7 @@ class TrainingRun:
         Returns:
             The path of the grid; `None` on other processes than the main one.
         """
-        if not self.is_main_process:
-            return None
-        grid = image_grid(images, columns)
-        path = self.output_dir / "images" / f"{name}-{self.step:08d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        grid.save(path)
-        for tracker in self.accelerator.trackers:
-            if hasattr(tracker, "log_images"):
-                pixels = torch.frombuffer(bytearray(grid.tobytes()), dtype=torch.uint8)
-                tracker.log_images({name: pixels.view(1, grid.height, grid.width, 3).numpy()}, step=self.step)
-        return path
+        return self._reporter.log_images(self.step, name, images, columns)
 
     def _log_averages(self) -> None:
         values = self._averages.result(lambda table: sum_over_processes(self.accelerator, table))
@@ -326,9 +315,7 @@ class TrainingRun:
         values |= {"refused_steps": self._guard.refused} if self._guard.refused else {}
         self._averages.clear()
         self.log(values)
-        if self._bar is not None:
-            shown = {name: f"{value:.4g}" for name, value in values.items() if name not in ("epoch", "learning_rate")}
-            self._bar.set_postfix(shown, refresh=False)
+        self._reporter.show(values)
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -338,7 +325,7 @@ class TrainingRun:
         The folder loads with `from_pretrained` (the weights being trained), and its subfolder `averaged` too.
         """
         self._guard.settle()
-        averages = {"state": self._averages.state(), "refused": self._guard.state()}
+        scaler = self.accelerator.scaler
         state = {
             "step": self.step,
             "epoch": self._position.epoch,
@@ -346,67 +333,43 @@ class TrainingRun:
             "num_processes": self.accelerator.num_processes,
             "settings": self.settings,
             "settings_hash": settings_hash(self.settings),
-            "metrics": averages["state"],
-            "refused_steps": averages["refused"],
+            "metrics": self._averages.state(),
+            "refused_steps": self._guard.state(),
+            "scaler": None if scaler is None else scaler.state_dict(),
         }
         path = save_checkpoint(
             self.output_dir,
             self.step,
-            lambda folder: self._write_checkpoint(folder, state),
+            lambda folder: write_snapshot(folder, self.accelerator, self.model, self.optimizer, self.average, state),
             description={"settings_hash": state["settings_hash"], "torch": torch.__version__},
             is_main_process=self.is_main_process,
             barrier=self.accelerator.wait_for_everyone,
-            needed_bytes=self._checkpoint_bytes(),
+            needed_bytes=checkpoint_bytes(self.unwrapped_model),
         )
         if self.is_main_process:
             prune_checkpoints(self.output_dir, self.config.checkpoints_total_limit, path)
         return path
 
-    def _checkpoint_bytes(self) -> int:
-        """Weights, two moments and the average, with some room."""
-        weights = sum(p.numel() * max(p.element_size(), 4) for p in self.unwrapped_model.parameters())
-        return 4 * weights + 2_000_000
-
-    def _write_checkpoint(self, folder: Path, state: dict[str, Any]) -> None:
-        accelerator, inner = self.accelerator, self.unwrapped_model
-        weights = run_state.model_state(accelerator, self.model)
-        moments = run_state.optimizer_state(accelerator, self.model, self.optimizer)
-        averages = None if self.average is None else self.average.state()
-        rng = capture_rng(self.device)
-        run_state.write_tensors(folder / f"rng-{accelerator.process_index:05d}.safetensors", rng)
-        if not self.is_main_process:
-            return
-        run_state.write_tensors(folder / "model.safetensors", weights)
-        run_state.write_tensors(folder / "optimizer.safetensors", moments)
-        inner.config.save_pretrained(folder)
-        if averages is not None:
-            (folder / "averaged").mkdir()
-            run_state.write_tensors(folder / "averaged" / "model.safetensors", weights | averages)
-            inner.config.save_pretrained(folder / "averaged")
-        (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-
-    def _resume(self) -> None:
-        resumed = read_checkpoint(self.config, self.accelerator, self.model, self.settings, self.average is not None)
-        if resumed is None:
-            return
-        run_state.load_model_state(self.accelerator, self.model, resumed.weights)
-        run_state.load_optimizer_state(self.accelerator, self.model, self.optimizer, resumed.moments)
+    def _resume(self) -> Path | None:
+        """Puts back the state of a checkpoint, all but the random generators, and returns its path."""
+        found = read_snapshot(self.config, self.accelerator, self.model, self.settings, self.average is not None)
+        if found is None:
+            return None
+        run_state.load_model_state(self.accelerator, self.model, found.weights)
+        run_state.load_optimizer_state(self.accelerator, self.model, self.optimizer, found.moments)
         if self.average is not None:
-            self.average.load_state(resumed.averages)
-        self.step, self._position = resumed.step, resumed.position
-        self._averages.load_state(resumed.metrics, self.device)
-        self._guard.load_state(resumed.refused_steps)
-        self._pending_rng = resumed.rng
-        if resumed.rng is None:
+            self.average.load_state(found.averages)
+        if self.accelerator.scaler is not None and found.scaler is not None:
+            self.accelerator.scaler.load_state_dict(found.scaler)
+        self.step, self._position = found.step, found.position
+        self._averages.load_state(found.metrics, self.device)
+        self._guard.load_state(found.refused_steps)
+        self._pending_rng = found.rng
+        if found.rng is None:
             seed_rng(mix_seed(self.config.seed, "noise", self.accelerator.process_index, self.step))
-        self._say(f"Resumed from {resumed.path} at step {self.step}.")
+        return found.path
 
-    # ------------------------------------------------------------------ data, progress bar, end
-
-    def _check_dataset(self) -> None:
-        """Says that a dataset is too small before anything else is built."""
-        if not is_stream(self.train_dataset):
-            self._sampler = StepSampler(len(self.train_dataset), self.samples_per_step, self.config.seed)
+    # ------------------------------------------------------------------ data
 
     def _open_data(self) -> Iterator[tuple[torch.Tensor, Any]]:
         config = self.config
@@ -429,27 +392,7 @@ class TrainingRun:
 
     def _next_position(self) -> Position:
         """Where the next step reads."""
-        if not is_stream(self.train_dataset):
+        if self._sampler is not None:
             return self._sampler.position(self.step)
         epoch, index = self._keys[-1][-1].tolist()
         return Position(epoch, index // self.samples_per_step + 1)
-
-    def _open_progress_bar(self) -> None:
-        if self.config.progress_bar and self.is_main_process:
-            self._bar = tqdm(total=self.config.max_steps, initial=self.step, unit="step", dynamic_ncols=True)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-        if self.accelerator.log_with:
-            self.accelerator.end_training()
-
-    def _say(self, message: str) -> None:
-        if self.is_main_process:
-            tqdm.write(message) if self.config.progress_bar else logger.info(message)
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, int | float | str | bool]:
-    """Settings as values that every tracker accepts."""
-    return {k: v if isinstance(v, (int, float, str, bool)) else json.dumps(v) for k, v in settings.items()}

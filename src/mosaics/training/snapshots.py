@@ -1,4 +1,17 @@
-"""Reading a checkpoint completely, and checking it, before anything of the run is changed."""
+"""What a checkpoint folder holds, and how it is written and read.
+
+```
+checkpoint-00001000/
+  config.json, model.safetensors             the weights being trained; `from_pretrained` loads the folder
+  averaged/config.json, model.safetensors    the averaged weights, in float32; loads with subfolder="averaged"
+  optimizer.safetensors                      <parameter>/<quantity>
+  rng-00000.safetensors, ...                 the random generators of each process
+  state.json                                 step, place in the data, settings, averages being taken
+  manifest.json                              size and SHA-256 of each of these
+```
+
+Everything is read and checked before anything of the run is changed.
+"""
 
 import json
 from collections.abc import Mapping
@@ -12,19 +25,21 @@ from accelerate.utils import broadcast_object_list
 from transformers.utils import logging
 
 from mosaics.training import run_state
+from mosaics.training.averaging import IterateAverage
 from mosaics.training.checkpointing import CheckpointError, find_checkpoint, list_checkpoints, verify_checkpoint
 from mosaics.training.config import TrainingConfig
 from mosaics.training.data_order import Position
 from mosaics.training.identity import check_unchanged
+from mosaics.training.randomness import capture_rng
 
-__all__ = ["ResumedState", "read_checkpoint"]
+__all__ = ["Snapshot", "checkpoint_bytes", "read_snapshot", "write_snapshot"]
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class ResumedState:
-    """What a checkpoint holds. `rng` is `None` on a process that the checkpoint knows nothing of."""
+class Snapshot:
+    """What was read. `rng` is `None` if another number of processes wrote the checkpoint."""
 
     path: Path
     step: int
@@ -35,15 +50,48 @@ class ResumedState:
     rng: dict[str, torch.Tensor] | None
     metrics: dict[str, list[float]]
     refused_steps: list[int]
+    scaler: dict[str, Any] | None
 
 
-def read_checkpoint(
+def checkpoint_bytes(model: torch.nn.Module) -> int:
+    """About what a checkpoint takes: weights, two moments and the average, with some room."""
+    return 4 * sum(p.numel() * max(p.element_size(), 4) for p in model.parameters()) + 2_000_000
+
+
+def write_snapshot(
+    folder: Path,
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: IterateAverage | None,
+    state: Mapping[str, Any],
+) -> None:
+    """Writes this process's files into a folder; every process calls it, as sharded weights are gathered here."""
+    weights = run_state.model_state(accelerator, model)
+    moments = run_state.optimizer_state(accelerator, model, optimizer)
+    averages = None if average is None else average.state()
+    rng_file = folder / f"rng-{accelerator.process_index:05d}.safetensors"
+    run_state.write_tensors(rng_file, capture_rng(accelerator.device))
+    if not accelerator.is_main_process:
+        return
+    config = accelerator.unwrap_model(model, keep_torch_compile=False).config
+    run_state.write_tensors(folder / "model.safetensors", weights)
+    run_state.write_tensors(folder / "optimizer.safetensors", moments)
+    config.save_pretrained(folder)
+    if averages is not None:
+        (folder / "averaged").mkdir()
+        run_state.write_tensors(folder / "averaged" / "model.safetensors", weights | averages)
+        config.save_pretrained(folder / "averaged")
+    (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+
+def read_snapshot(
     config: TrainingConfig,
     accelerator: Accelerator,
     model: torch.nn.Module,
     settings: Mapping[str, Any],
     averaging: bool,
-) -> ResumedState | None:
+) -> Snapshot | None:
     """The state to resume from, as `config.resume_from_checkpoint` says; `None` to start from the beginning."""
     path = _choose(config, accelerator)
     if path is None:
@@ -53,6 +101,7 @@ def read_checkpoint(
         changes = check_unchanged(saved["settings"], settings, config.allow_changed, str(path))
         step, position = saved["step"], Position(saved["epoch"], saved["step_in_epoch"])
         metrics, refused_steps, processes = saved["metrics"], saved["refused_steps"], saved["num_processes"]
+        scaler = saved.get("scaler")
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path / 'state.json'} cannot be read: {error!r}.") from error
     for name, (before, now) in changes.items():
@@ -73,7 +122,7 @@ def read_checkpoint(
             f"{path} was written by {processes} processes, this run has {accelerator.num_processes}: the data order "
             "is kept, the random numbers of the model are not."
         )
-    return ResumedState(path, step, position, weights, moments, averages, rng, metrics, refused_steps)
+    return Snapshot(path, step, position, weights, moments, averages, rng, metrics, refused_steps, scaler)
 
 
 def _choose(config: TrainingConfig, accelerator: Accelerator) -> Path | None:
