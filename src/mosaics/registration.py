@@ -8,6 +8,7 @@ diffusers has no public way in. Two entries are written (checked by `tests/pipel
 `diffusers.DallePipeline`, without which `DiffusionPipeline.from_pretrained` does not find the class.
 """
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -17,87 +18,118 @@ from types import ModuleType
 from typing import Any
 
 TASK = "text-to-image"
+DVAE, DALLE, PIPELINES = "mosaics.models.dvae", "mosaics.models.dalle", "mosaics.pipelines"
 
 
 def register() -> None:
     """Arranges every registration; calling it again changes nothing."""
-    for module_name, action in ACTIONS.items():
-        _when_imported(module_name, action)
+    if _finder in sys.meta_path:
+        return
+    sys.meta_path.insert(0, _finder)
+    for theirs, ours, action in REGISTRATIONS:
+        _when_both_imported(theirs, ours, action)
 
 
-def _register_configs(configuration_auto: ModuleType) -> None:
-    from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
-    from mosaics.models.dvae.configuration_dvae import DiscreteVAEConfig
-    from mosaics.pipelines.configuration_pipeline import DallePipelineConfig
-
-    for config in (DiscreteVAEConfig, DalleTransformerConfig, DallePipelineConfig):
+def _config(class_name: str) -> Callable[[ModuleType, ModuleType], None]:
+    def action(configuration_auto: ModuleType, ours: ModuleType) -> None:
+        config = getattr(ours, class_name)
         configuration_auto.AutoConfig.register(config.model_type, config, exist_ok=True)
 
+    return action
 
-def _register_models(modeling_auto: ModuleType) -> None:
-    from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
-    from mosaics.models.dalle.modeling_dalle import DalleTransformer
+
+def _model(class_name: str) -> Callable[[ModuleType, ModuleType], None]:
+    def action(modeling_auto: ModuleType, ours: ModuleType) -> None:
+        model = getattr(ours, class_name)
+        modeling_auto.AutoModel.register(model.config_class, model, exist_ok=True)
+
+    return action
+
+
+def _image_processor(image_processing_auto: ModuleType, ours: ModuleType) -> None:
     from mosaics.models.dvae.configuration_dvae import DiscreteVAEConfig
-    from mosaics.models.dvae.modeling_dvae import DiscreteVAE
-
-    modeling_auto.AutoModel.register(DiscreteVAEConfig, DiscreteVAE, exist_ok=True)
-    modeling_auto.AutoModel.register(DalleTransformerConfig, DalleTransformer, exist_ok=True)
-
-
-def _register_image_processors(image_processing_auto: ModuleType) -> None:
-    from mosaics.models.dvae.configuration_dvae import DiscreteVAEConfig
-    from mosaics.models.dvae.image_processing_dvae import DiscreteVAEImageProcessor
 
     image_processing_auto.AutoImageProcessor.register(
-        DiscreteVAEConfig, image_processor_classes={"pil": DiscreteVAEImageProcessor}, exist_ok=True
+        DiscreteVAEConfig, image_processor_classes={"pil": ours.DiscreteVAEImageProcessor}, exist_ok=True
     )
 
 
-def _register_task(pipelines: ModuleType) -> None:
+def _task(pipelines: ModuleType, ours: ModuleType) -> None:
     from mosaics.pipelines.default import CHECKPOINTS, DEFAULT_CHECKPOINT
-    from mosaics.pipelines.text_to_image import DallePipelineLoader, TextToImagePipeline
 
-    if TASK not in pipelines.PIPELINE_REGISTRY.supported_tasks:
-        pipelines.PIPELINE_REGISTRY.register_pipeline(
-            TASK,
-            pipeline_class=TextToImagePipeline,
-            pt_model=DallePipelineLoader,
-            default={"model": (str(CHECKPOINTS / DEFAULT_CHECKPOINT), "main")},
-            type="text",
-        )
+    pipelines.PIPELINE_REGISTRY.register_pipeline(
+        TASK,
+        pipeline_class=ours.TextToImagePipeline,
+        pt_model=ours.DallePipelineLoader,
+        default={"model": (str(CHECKPOINTS / DEFAULT_CHECKPOINT), "main")},
+        type="text",
+    )
 
 
-def _register_library(pipeline_loading_utils: ModuleType) -> None:
+def _library(pipeline_loading_utils: ModuleType, ours: ModuleType) -> None:
     pipeline_loading_utils.LOADABLE_CLASSES.setdefault("mosaics", {})
 
 
-def _register_diffusion_pipeline(pipeline_utils: ModuleType) -> None:
-    import diffusers
-
-    from mosaics.pipelines.dalle import DallePipeline
-
-    diffusers.DallePipeline = DallePipeline
+def _diffusion_pipeline(pipeline_utils: ModuleType, ours: ModuleType) -> None:
+    sys.modules["diffusers"].DallePipeline = ours.DallePipeline
 
 
-def _register_auto_pipeline(auto_pipeline: ModuleType) -> None:
-    from mosaics.pipelines.dalle import DallePipeline
-
-    auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.setdefault("dalle", DallePipeline)
+def _auto_pipeline(auto_pipeline: ModuleType, ours: ModuleType) -> None:
+    auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.setdefault("dalle", ours.DallePipeline)
 
 
-ACTIONS: dict[str, Callable[[ModuleType], None]] = {
-    "transformers.models.auto.configuration_auto": _register_configs,
-    "transformers.models.auto.modeling_auto": _register_models,
-    "transformers.models.auto.image_processing_auto": _register_image_processors,
-    "transformers.pipelines": _register_task,
-    "diffusers.pipelines.pipeline_loading_utils": _register_library,
-    "diffusers.pipelines.pipeline_utils": _register_diffusion_pipeline,
-    "diffusers.pipelines.auto_pipeline": _register_auto_pipeline,
-}
+# Their module, ours, and what joins them once both are imported.
+REGISTRATIONS: tuple[tuple[str, str, Callable[[ModuleType, ModuleType], None]], ...] = (
+    ("transformers.models.auto.configuration_auto", f"{DVAE}.configuration_dvae", _config("DiscreteVAEConfig")),
+    ("transformers.models.auto.configuration_auto", f"{DALLE}.configuration_dalle", _config("DalleTransformerConfig")),
+    (
+        "transformers.models.auto.configuration_auto",
+        f"{PIPELINES}.configuration_pipeline",
+        _config("DallePipelineConfig"),
+    ),
+    ("transformers.models.auto.modeling_auto", f"{DVAE}.modeling_dvae", _model("DiscreteVAE")),
+    ("transformers.models.auto.modeling_auto", f"{DALLE}.modeling_dalle", _model("DalleTransformer")),
+    ("transformers.models.auto.image_processing_auto", f"{DVAE}.image_processing_dvae", _image_processor),
+    ("transformers.pipelines", f"{PIPELINES}.text_to_image", _task),
+    ("diffusers.pipelines.pipeline_loading_utils", "mosaics", _library),
+    ("diffusers.pipelines.pipeline_utils", f"{PIPELINES}.dalle", _diffusion_pipeline),
+    ("diffusers.pipelines.auto_pipeline", f"{PIPELINES}.dalle", _auto_pipeline),
+)
+
+
+def _when_both_imported(theirs: str, ours: str, action: Callable[[ModuleType, ModuleType], None]) -> None:
+    """Runs `action` once both modules are complete. Theirs brings ours in; ours does not bring theirs in."""
+    complete = set() if ours != "mosaics" else {ours}
+
+    def join() -> None:
+        if {theirs, ours} <= complete:
+            action(sys.modules[theirs], sys.modules[ours])
+
+    def their_import(module: ModuleType) -> None:
+        complete.add(theirs)
+        if ours in sys.modules:
+            join()  # or ours is half-way through its own import, and joins at its end
+        else:
+            importlib.import_module(ours)
+
+    def our_import(module: ModuleType) -> None:
+        complete.add(ours)
+        join()
+
+    if ours != "mosaics":
+        _when_imported(ours, our_import)
+    _when_imported(theirs, their_import)
+
+
+def _when_imported(module_name: str, action: Callable[[ModuleType], None]) -> None:
+    if module_name in sys.modules:
+        action(sys.modules[module_name])
+    else:
+        _finder.waiting.setdefault(module_name, []).append(action)
 
 
 class _ActionLoader(Loader):
-    """Loads a module with its own loader, then runs the action that waited for it."""
+    """Loads a module with its own loader, then runs the actions that waited for it."""
 
     def __init__(self, loader: Loader, finder: "_ActionFinder"):
         self.loader = loader
@@ -109,8 +141,7 @@ class _ActionLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__.loader = module.__loader__ = self.loader  # the module never sees the detour
         self.loader.exec_module(module)
-        action = self.finder.waiting.pop(module.__name__, None)
-        if action is not None:
+        for action in self.finder.waiting.pop(module.__name__, ()):
             action(module)
 
     def __getattr__(self, name: str) -> Any:
@@ -121,7 +152,7 @@ class _ActionFinder(MetaPathFinder):
     """Hands the modules that an action waits for to an [`_ActionLoader`]; all others go their usual way."""
 
     def __init__(self):
-        self.waiting: dict[str, Callable[[ModuleType], None]] = {}
+        self.waiting: dict[str, list[Callable[[ModuleType], None]]] = {}
         self.searching: set[str] = set()
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -138,13 +169,3 @@ class _ActionFinder(MetaPathFinder):
 
 
 _finder = _ActionFinder()
-
-
-def _when_imported(module_name: str, action: Callable[[ModuleType], None]) -> None:
-    """Runs `action(module)` right after the module's first import; now, if that has happened."""
-    if module_name in sys.modules:
-        action(sys.modules[module_name])
-        return
-    _finder.waiting[module_name] = action
-    if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)
