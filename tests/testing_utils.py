@@ -17,3 +17,71 @@ def tiny_dvae(**fields) -> DiscreteVAE:
     }
     torch.manual_seed(0)
     return DiscreteVAE(DiscreteVAEConfig(**(defaults | fields)))
+
+
+CAPTIONS = (
+    "a lion on a blue background",
+    "three copies of a beetle above a balloon",
+    "a small red house beside a green tree",
+    "two yellow stars on black",
+    "an orange fish under a purple boat",
+)
+
+
+def tiny_tokenizer(max_length: int = 24):
+    """A byte-pair tokenizer trained on five captions."""
+    from mosaics.data.captions import train_tokenizer
+
+    return train_tokenizer(CAPTIONS, vocab_size=300, max_length=max_length)
+
+
+def tiny_dalle(tokenizer=None, dvae=None, **fields):
+    """A transformer of two layers over the tokens of `tiny_tokenizer` and the codes of `tiny_dvae`."""
+    from mosaics.models.dalle import DalleTransformer, DalleTransformerConfig
+
+    defaults = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "text_vocab_size": 300 if tokenizer is None else len(tokenizer),
+        "max_text_length": 12 if tokenizer is None else tokenizer.model_max_length,
+        "image_vocab_size": 32 if dvae is None else dvae.config.num_embeddings,
+        "image_grid_size": 4 if dvae is None else dvae.config.grid_size,
+        "conv_kernel_size": 3,
+        "initializer_range": 0.3,
+    }
+    torch.manual_seed(1)
+    return DalleTransformer(DalleTransformerConfig(**(defaults | fields))).eval()
+
+
+def tiny_clip(tokenizer, image_size: int = 16):
+    """A CLIP that shares the tokenizer, and its image processor."""
+    from transformers import CLIPConfig, CLIPModel
+
+    from mosaics.pipelines.reranking import clip_text_config
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = clip_text_config(tokenizer, tokenizer.model_max_length, **sizes).to_dict()
+    vision = {**sizes, "image_size": image_size, "patch_size": 4}
+    torch.manual_seed(2)
+    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).eval()
+    return clip, tiny_clip_processor(image_size)
+
+
+def tiny_clip_processor(image_size: int = 16):
+    """The image processor of `tiny_clip`."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    size = {"height": image_size, "width": image_size}
+    return CLIPImageProcessorPil(size=size, crop_size=size)
+
+
+def tiny_pipeline(with_clip: bool = True, **fields):
+    """A DALL-E pipeline of tiny untrained parts, without a progress bar."""
+    from mosaics.pipelines.dalle import DallePipeline
+
+    tokenizer, dvae = tiny_tokenizer(), tiny_dvae().eval()
+    clip, processor = tiny_clip(tokenizer) if with_clip else (None, None)
+    pipe = DallePipeline(tokenizer, tiny_dalle(tokenizer, dvae, **fields), dvae, clip, processor)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

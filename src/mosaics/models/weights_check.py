@@ -270,3 +270,13 @@ def _some(keys: list[str], limit: int = 6) -> str:
 def _listing(folder: Path) -> str:
     names = sorted(path.name for path in folder.glob("*"))
     return ", ".join(names[:12]) or "nothing"
+
+
+def check_saved_weights(model: torch.nn.Module) -> None:
+    """Compares a loaded model of another library with the folder it came from, if that is known and still there.
+
+    Its own `from_pretrained` would have filled missing weights with random numbers.
+    """
+    folder = Path(getattr(model, "name_or_path", "") or "/nowhere")
+    if (folder / "config.json").is_file():
+        compare_with_model(read_shapes(weight_files(folder)), model, str(folder))
