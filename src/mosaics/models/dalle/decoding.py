@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from mosaics.models.dalle.caches import bytes_per_candidate
 from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
+from mosaics.models.dalle.decoder import MIN_ROWS, Decoder
 from mosaics.sampling import candidate_uniforms, check_sampling, draw, guide
 
 if TYPE_CHECKING:
@@ -17,13 +19,12 @@ class DecodingStep(NamedTuple):
 
     position: int  # raster position of the token just drawn
     num_positions: int  # image tokens of a picture
-    num_finished: int  # candidates whose pictures were complete before this batch: the first rows of `tokens`
-    num_in_batch: int  # candidates of this batch
-    tokens: torch.LongTensor  # (candidates, image tokens), the buffer that is being filled, on the device
+    first_row: int  # row of the result, prompt * num_candidates + candidate, of the first candidate of the batch
+    tokens: torch.LongTensor  # (candidates of the batch, image tokens), drawn up to `position`, on the device
 
 
 class GenerationRequest:
-    """The checked arguments of `generate`, one row of everything for each of the P * C candidates."""
+    """The checked arguments of `generate`; uniforms and given rows by prompt and candidate."""
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class GenerationRequest:
         self.prefix = self._prefix(prefix_indices)
         if batch_size is not None:
             _check_count("batch_size", batch_size)
-        self.batch_size = min(batch_size or self.num_rows, self.num_rows)
+        self.batch_size = batch_size
 
     @property
     def guided(self) -> bool:
@@ -62,13 +63,14 @@ class GenerationRequest:
         return self.guidance_scale != 1
 
     def _uniforms(self, uniforms: torch.FloatTensor | None, seed: int | None) -> torch.FloatTensor:
+        """(P, C, image tokens)."""
         shape = (self.num_rows, self.config.num_image_tokens)
         if uniforms is None:
             if seed is None:
                 seed = int(torch.randint(2**62, ()))
             prompts = [row // self.num_candidates for row in range(self.num_rows)]
             candidates = [row % self.num_candidates for row in range(self.num_rows)]
-            return candidate_uniforms(seed, prompts, candidates, shape[1])
+            uniforms, seed = candidate_uniforms(seed, prompts, candidates, shape[1]), None
         if seed is not None:
             raise ValueError("Give uniforms or seed, not both: the seed only serves to draw the uniforms.")
         if uniforms.shape != shape or not uniforms.is_floating_point():
@@ -78,10 +80,10 @@ class GenerationRequest:
             )
         if not bool(((uniforms >= 0) & (uniforms < 1)).all()):
             raise ValueError("uniforms must be in [0, 1), without NaN.")
-        return uniforms.float()
+        return uniforms.float().view(len(self.input_ids), self.num_candidates, -1)
 
     def _prefix(self, prefix_indices: torch.LongTensor | None) -> torch.LongTensor | None:
-        """The given first tokens of each candidate, (P * C, rows * W)."""
+        """The given first tokens: (P, C, rows * W), or (P, 1, rows * W) if the candidates of a prompt share them."""
         if prefix_indices is None:
             return None
         grid, prompts = self.config.image_grid_size, len(self.input_ids)
@@ -96,37 +98,113 @@ class GenerationRequest:
                 f"prefix_indices must leave at least one of the {grid} rows to draw, got {rows.shape[1]} rows."
             )
         check_tokens("prefix_indices", rows.cpu(), self.config.image_vocab_size, "image_vocab_size")
-        return rows.repeat_interleave(self.num_rows // len(rows), dim=0).flatten(start_dim=1).long()
+        if len(rows) == 1:
+            rows = rows.expand(prompts, -1, -1)
+        return rows.reshape(prompts, len(rows) // prompts, -1).long()
 
 
 def decode(
     model: "DalleTransformer", request: GenerationRequest, callback: Callable[[DecodingStep], None] | None
 ) -> torch.LongTensor:
-    """Draws the tokens of all candidates, `request.batch_size` of them at a time."""
-    device = model.image_head.weight.device
+    """Draws the tokens of all candidates, batch by batch; a text is computed once, for all its batches."""
     config = model.config
-    tokens = torch.zeros(request.num_rows, config.num_image_tokens, dtype=torch.long, device=device)
-    first = 0
-    if request.prefix is not None:
-        first = request.prefix.shape[1]
-        tokens[:, :first] = request.prefix.to(device)
-    uniforms = request.uniforms.to(device)
-    for start in range(0, request.num_rows, request.batch_size):
-        rows = slice(start, min(start + request.batch_size, request.num_rows))
-        prompts = torch.arange(rows.start, rows.stop, device=device) // request.num_candidates
-        text = request.input_ids.to(device)[prompts]
-        for position in range(first, config.num_image_tokens):
-            logits = model.image_head(model.hidden_states(text, tokens[rows, :position])[:, -1])
-            if request.guided:
-                pads = torch.full_like(text, config.pad_token_id)
-                unconditional = model.image_head(model.hidden_states(pads, tokens[rows, :position])[:, -1])
-                logits = guide(logits, unconditional, request.guidance_scale)
-            tokens[rows, position] = draw(
-                logits, uniforms[rows, position], request.temperature, request.top_k, request.top_p
-            )
-            if callback is not None:
-                callback(DecodingStep(position, config.num_image_tokens, rows.start, rows.stop - rows.start, tokens))
+    device = model.image_head.weight.device
+    prompts, candidates, count = len(request.input_ids), request.num_candidates, config.num_image_tokens
+    tokens = torch.zeros(prompts, candidates, count, dtype=torch.long, device=device)
+    batch_size = request.batch_size or default_batch_size(config, model.image_head.weight.device)
+    prompts_at_once, candidates_at_once = max(1, batch_size // candidates), min(batch_size, candidates)
+    with torch.autocast(device.type, enabled=False):
+        decoder = Decoder(model)
+        for prompt in range(0, prompts, prompts_at_once):
+            some_prompts = slice(prompt, min(prompt + prompts_at_once, prompts))
+            states = _read_texts(decoder, request, some_prompts)
+            for candidate in range(0, candidates, candidates_at_once):
+                some_candidates = slice(candidate, min(candidate + candidates_at_once, candidates))
+                batch = CandidateBatch(request, some_prompts, some_candidates, device)
+                tokens[some_prompts, some_candidates] = _draw_batch(decoder, states, batch, callback)
     return tokens.view(-1, config.image_grid_size, config.image_grid_size)
+
+
+def default_batch_size(config: DalleTransformerConfig, device: torch.device) -> int:
+    """Candidates whose caches fit into 512 MiB on the CPU, 4 GiB elsewhere."""
+    budget = 2**29 if device.type == "cpu" else 2**32
+    return max(MIN_ROWS, budget // bytes_per_candidate(config, element_size=4))
+
+
+class CandidateBatch:
+    """Candidates that are drawn together: the same range of candidates of a range of prompts.
+
+    Rows are prompts times `lanes`. There are as many lanes as candidates, or more if there were fewer than
+    [`MIN_ROWS`][mosaics.models.dalle.decoder.MIN_ROWS] rows; the surplus lanes repeat the last candidate and are
+    dropped.
+    """
+
+    def __init__(self, request: GenerationRequest, prompts: slice, candidates: slice, device: torch.device):
+        self.request = request
+        self.first_row = prompts.start * request.num_candidates + candidates.start
+        self.prompts, self.candidates = prompts.stop - prompts.start, candidates.stop - candidates.start
+        groups = self.prompts * (2 if request.guided else 1)
+        self.lanes = max(self.candidates, -(-MIN_ROWS // groups))
+        self.uniforms = self._lanes(request.uniforms[prompts, candidates].to(device)).flatten(end_dim=1)
+        self.prefix = None
+        if request.prefix is not None:
+            prefix = request.prefix[prompts]
+            shared = prefix.shape[1] == 1
+            self.prefix = prefix.to(device) if shared else self._lanes(prefix[:, candidates].to(device))
+
+    def _lanes(self, rows: torch.Tensor) -> torch.Tensor:
+        """(prompts, candidates, n) to (prompts, lanes, n)."""
+        surplus = self.lanes - self.candidates
+        return torch.cat([rows, rows[:, -1:].expand(-1, surplus, -1)], dim=1) if surplus else rows
+
+    def drop_surplus(self, tokens: torch.LongTensor) -> torch.LongTensor:
+        """(prompts * lanes, n) to (prompts, candidates, n), a view."""
+        return tokens.view(self.prompts, self.lanes, -1)[:, : self.candidates]
+
+
+def _read_texts(decoder: Decoder, request: GenerationRequest, prompts: slice) -> torch.Tensor:
+    """Computes the texts of some prompts, and the empty text once if guided; returns the last states (G, hidden_size).
+
+    The groups are the prompts, followed by as many empty texts if guided.
+    """
+    texts = request.input_ids[prompts].to(decoder.device)
+    if not request.guided:
+        return decoder.read_text(texts)
+    count = len(texts)
+    texts = torch.cat([texts, torch.full_like(texts[:1], decoder.config.pad_token_id)])
+    states = decoder.read_text(texts)
+    groups = torch.tensor([*range(count), *[count] * count], device=decoder.device)
+    decoder.select_texts(groups)
+    return states[groups]
+
+
+def _draw_batch(
+    decoder: Decoder, states: torch.Tensor, batch: CandidateBatch, callback: Callable[[DecodingStep], None] | None
+) -> torch.LongTensor:
+    """Draws the pictures of a batch (prompts, candidates, image tokens). Nothing here waits for the device."""
+    request, count = batch.request, decoder.config.num_image_tokens
+    rows = batch.prompts * batch.lanes
+    copies = 2 if request.guided else 1  # the unconditional twins are the second half of the rows
+    tokens = torch.zeros(rows, count, dtype=torch.long, device=decoder.device)
+    decoder.allocate(batch.lanes)
+    hidden = states[:, None]
+    first = 0
+    if batch.prefix is not None and batch.prefix.shape[2]:
+        first = batch.prefix.shape[2]
+        tokens.view(batch.prompts, batch.lanes, count)[:, :, :first] = batch.prefix
+        hidden = decoder.read_rows(batch.prefix.repeat(copies, 1, 1))
+    hidden = hidden.expand(-1, batch.lanes, -1).flatten(end_dim=1)
+    for position in range(first, count):
+        logits = decoder.logits(hidden)
+        if request.guided:
+            logits = guide(*logits.chunk(2), request.guidance_scale)
+        drawn = draw(logits, batch.uniforms[:, position], request.temperature, request.top_k, request.top_p)
+        tokens[:, position] = drawn
+        if callback is not None:
+            callback(DecodingStep(position, count, batch.first_row, batch.drop_surplus(tokens).flatten(end_dim=1)))
+        if position + 1 < count:
+            hidden = decoder.step(drawn.repeat(copies), position)
+    return batch.drop_surplus(tokens)
 
 
 def _check_count(name: str, count: int) -> None:

@@ -335,7 +335,8 @@ class DalleTransformer(MosaicsPreTrainedModel):
                 unconditional)`, the unconditional ones for a text of pads only. 1 switches it off.
             prefix_indices: The first rows of the pictures, to be completed: (rows, W) for all, (P, rows, W) for each
                 prompt or (P * C, rows, W) for each candidate.
-            batch_size: Candidates computed at a time; all of them if not given. Bounds the memory, not the result.
+            batch_size: Candidates computed at a time; if not given, as many as keep the caches within 512 MiB on the
+                CPU and 4 GiB elsewhere. Bounds the memory, not the result.
             callback: Called after each token with a [`~mosaics.models.dalle.decoding.DecodingStep`].
 
         Returns:

@@ -1,0 +1,199 @@
+r"""The DALL-E transformer one image token at a time: what `generate` runs instead of `forward`.
+
+The text is computed once a prompt, and its keys and values are held once for all candidates of the prompt, which read
+them in one matrix product. The image tokens' are kept in caches of the size each attention pattern needs. Both parts
+are joined in one softmax, so that the logits are those of `forward`, up to rounding.
+
+On the CPU in float32 the results of a candidate do not depend, to the last bit, on the candidates beside it: matrix
+products run through kernels that treat every row alike whatever their number, once there are at least [`MIN_ROWS`].
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mosaics.models.dalle.attention_patterns import may_attend
+from mosaics.models.dalle.caches import CACHES, PatternCache
+
+if TYPE_CHECKING:
+    from mosaics.models.dalle.modeling_dalle import DalleLayer, DalleTransformer
+
+MIN_ROWS = 4  # matrix-vector kernels add in another order than matrix-matrix ones; those with 2 and 3 rows vary too
+
+
+class InferenceLinear:
+    """A linear layer for inference. On the CPU in float32 its weight is packed for oneDNN: exact, and faster."""
+
+    def __init__(self, linear: nn.Linear):
+        self.weight, self.bias = linear.weight, linear.bias
+        self.packed = None
+        if _can_pack(linear.weight):
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), 32)
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(..., in) to (..., out)."""
+        if self.packed is None:
+            return F.linear(inputs, self.weight, self.bias)
+        return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.bias, "none", [], "")
+
+
+def _can_pack(weight: torch.Tensor) -> bool:
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    )
+
+
+class DecoderLayer:
+    """One layer, its keys and values of the text, and its cache."""
+
+    def __init__(self, layer: "DalleLayer", dtype: torch.dtype):
+        self.layer = layer
+        self.attention = layer.attention
+        self.dtype = dtype
+        self.qkv = InferenceLinear(layer.attention.qkv)
+        self.output = InferenceLinear(layer.attention.output)
+        self.up = InferenceLinear(layer.feed_forward.up)
+        self.down = InferenceLinear(layer.feed_forward.down)
+        self.text_keys: torch.Tensor | None = None  # (G, heads, T, head_size)
+        self.text_values: torch.Tensor | None = None
+        self.cache: PatternCache | None = None
+
+    def _project(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(..., hidden_size) to queries, keys and values (..., heads, head_size)."""
+        config = self.attention.config
+        qkv = self.qkv(self.layer.attention_norm(hidden))
+        qkv = qkv.view(*hidden.shape[:-1], 3, config.num_attention_heads, config.head_size)
+        query, key, value = qkv.unbind(dim=-3)
+        query, key = self.attention.query_norm(query), self.attention.key_norm(key)
+        return query.to(self.dtype), key.to(self.dtype), value.to(self.dtype)
+
+    def _finish(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """The residual branches after attention."""
+        hidden = hidden + self.output(attended.to(hidden.dtype))
+        inner = self.layer.feed_forward.activation(self.up(self.layer.feed_forward_norm(hidden)))
+        return hidden + self.down(inner)
+
+    def read_text(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(P, T, hidden_size): causal attention of whole texts; keeps their keys and values."""
+        query, key, value = (part.transpose(1, 2) for part in self._project(hidden))
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=self.attention.scaling)
+        self.text_keys, self.text_values = key.contiguous(), value.contiguous()
+        return self._finish(hidden, attended.transpose(1, 2).flatten(start_dim=2))
+
+    def read_rows(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(G, C or 1, n, hidden_size): the first n image tokens at once, under a mask (n, T + n)."""
+        groups, candidates, length, _ = hidden.shape
+        query, key, value = (part.transpose(2, 3) for part in self._project(hidden))  # (G, C, heads, n, head_size)
+        keys = torch.cat([self.text_keys[:, None].expand(-1, candidates, -1, -1, -1), key], dim=3)
+        values = torch.cat([self.text_values[:, None].expand(-1, candidates, -1, -1, -1), value], dim=3)
+        attended = F.scaled_dot_product_attention(
+            query.flatten(end_dim=1),
+            keys.flatten(end_dim=1),
+            values.flatten(end_dim=1),
+            attn_mask=mask,
+            scale=self.attention.scaling,
+        )
+        self.cache.fill(key.transpose(1, 2), value.transpose(1, 2))
+        attended = attended.transpose(1, 2).reshape(groups, candidates, length, -1)
+        return self._finish(hidden, attended)
+
+    def step(self, hidden: torch.Tensor, position: int) -> torch.Tensor:
+        """(G * C, hidden_size): the image token at `position` of every candidate."""
+        groups, heads, candidates, _, head_size = self.cache.keys.shape
+        query, key, value = (
+            part.view(groups, candidates, heads, head_size).transpose(1, 2) for part in self._project(hidden)
+        )
+        self.cache.append(position, key, value)
+        attended = self._attend((query * self.attention.scaling).contiguous(), *self.cache.visible(position))
+        return self._finish(hidden, attended.transpose(1, 2).reshape(hidden.shape))
+
+    def _attend(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """One softmax over text and image scores: (G, heads, C, head_size) queries to attended values."""
+        groups, heads, candidates, head_size = query.shape
+        text_length = self.text_keys.shape[2]
+        text_query = query
+        if candidates < MIN_ROWS:
+            text_query = F.pad(query, (0, 0, 0, MIN_ROWS - candidates))
+        text_scores = (text_query @ self.text_keys.transpose(-1, -2))[:, :, :candidates]
+        rows = query.view(-1, 1, head_size)
+        image_scores = torch.bmm(rows, keys.flatten(end_dim=2).transpose(1, 2)).view(groups, heads, candidates, -1)
+        scores = torch.cat([text_scores, image_scores], dim=-1)
+        weights = scores.softmax(dim=-1, dtype=torch.float32).to(self.dtype)
+        text_weights = weights[..., :text_length]
+        if candidates < MIN_ROWS:
+            text_weights = F.pad(text_weights, (0, 0, 0, MIN_ROWS - candidates))
+        attended = (text_weights @ self.text_values)[:, :, :candidates]
+        image_weights = weights[..., text_length:].flatten(end_dim=2)[:, None]
+        return attended + torch.bmm(image_weights, values.flatten(end_dim=2)).view(query.shape)
+
+
+class Decoder:
+    """The transformer while it draws: weights made ready once, then any number of texts and batches of candidates."""
+
+    def __init__(self, model: "DalleTransformer"):
+        self.model = model
+        self.config = model.config
+        weight = model.image_head.weight
+        self.device = weight.device
+        # Attention in half precision is slower than in float32 on CPUs, and the caches are small.
+        self.dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
+        self.layers = [DecoderLayer(layer, self.dtype) for layer in model.layers]
+        self.image_head = InferenceLinear(model.image_head)
+        self.position_table = model.image_embedding.position_table()
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(rows, hidden_size) to image logits (rows, image_vocab_size) in float32."""
+        return self.image_head(self.model.final_norm(hidden)).float()
+
+    def read_text(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        """Computes texts (P, T) once. Returns the states (P, hidden_size) that predict the first image token."""
+        hidden = self.model.text_embedding(input_ids)
+        for layer in self.layers:
+            hidden = layer.read_text(hidden)
+        return hidden[:, -1]
+
+    def select_texts(self, texts: torch.LongTensor) -> None:
+        """Makes group g read the text `texts[g]` of those computed, so that groups may share one."""
+        for layer in self.layers:
+            layer.text_keys, layer.text_values = layer.text_keys[texts], layer.text_values[texts]
+
+    def allocate(self, candidates: int) -> None:
+        """Empty caches for `candidates` candidates of each group."""
+        for layer in self.layers:
+            layer.cache = CACHES[layer.attention.pattern](
+                self.config, len(layer.text_keys), candidates, dtype=self.dtype, device=self.device
+            )
+
+    def read_rows(self, tokens: torch.LongTensor) -> torch.Tensor:
+        """Computes the given first image tokens (G, C or 1, n); returns the last states (G, C or 1, hidden_size)."""
+        text_length, length = self.config.max_text_length, tokens.shape[2]
+        stream = torch.arange(text_length + length, device=self.device)
+        masks = {
+            pattern: may_attend(
+                pattern,
+                stream[text_length:, None],
+                stream[None, :],
+                text_length=text_length,
+                grid_size=self.config.image_grid_size,
+                kernel_size=self.config.conv_kernel_size,
+            )
+            for pattern in set(self.config.layer_patterns)
+        }
+        hidden = self.model.image_embedding.tokens(tokens) + self.position_table[:length]
+        for layer in self.layers:
+            hidden = layer.read_rows(hidden, masks[layer.attention.pattern])
+        return hidden[:, :, -1]
+
+    def step(self, tokens: torch.LongTensor, position: int) -> torch.Tensor:
+        """Computes the tokens (G * C,) drawn at `position`; returns the states (G * C, hidden_size) for the next."""
+        hidden = self.model.image_embedding.tokens(tokens) + self.position_table[position]
+        for layer in self.layers:
+            hidden = layer.step(hidden, position)
+        return hidden
