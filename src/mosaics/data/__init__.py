@@ -5,6 +5,8 @@ from mosaics.lazy_imports import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "BadDataError": "mosaics.data.skipped",
+        "load_captioned_images": "mosaics.data.captioned_images",
         "CodesDataset": "mosaics.data.codes",
         "CodesDescription": "mosaics.data.codes",
         "CodesWriter": "mosaics.data.codes",
