@@ -31,7 +31,7 @@ class MetricAverages:
             if isinstance(value, torch.Tensor):
                 self._add_tensor(name, value.detach(), weight)
             elif isinstance(value, (int, float)) and name in self._tensors:  # after a resume
-                self._add_tensor(name, torch.tensor(float(value), device=self._tensors[name].device), 1.0)
+                self._add_tensor(name, self._tensors[name].new_tensor(value), 1.0)
             elif isinstance(value, (int, float)):
                 total, count = self._numbers.get(name, (0.0, 0.0))
                 self._numbers[name] = (total + value, count + 1.0)

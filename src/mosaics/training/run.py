@@ -264,9 +264,9 @@ class TrainingRun:
         self._guard.settle()
         self._reporter.close_bar()
         with self.averaged_weights():
-            state = self.accelerator.get_state_dict(self.model)
-        if self.is_main_process:
-            write_model(self.unwrapped_model, state, self.output_dir, self.processing_class)
+            state = self.accelerator.get_state_dict(self.model)  # may share memory with the model: write it in here
+            if self.is_main_process:
+                write_model(self.unwrapped_model, state, self.output_dir, self.processing_class)
         self.accelerator.wait_for_everyone()
         self._finished = True
         self._reporter.close()
