@@ -93,14 +93,14 @@ def draw(
     logits = logits.float()
     if temperature == 0:
         return logits.argmax(dim=-1)
-    # Probabilities up to a factor; the largest is 1.
-    weights = ((logits - logits.amax(dim=-1, keepdim=True)) / temperature).exp()
+    # Probabilities up to a factor; the largest is 1. In place: fresh memory costs more than the arithmetic.
+    weights = (logits - logits.amax(dim=-1, keepdim=True)).div_(temperature).exp_()
     if top_k is not None and top_k < weights.shape[-1]:
         largest = weights.topk(top_k, dim=-1).values
         weights = torch.where(weights >= largest[:, -1:], weights, 0)
     if top_p is not None and top_p < 1:
         weights = torch.where(weights >= nucleus_threshold(weights, top_p), weights, 0)
-    cdf = weights.cumsum(dim=-1)
+    cdf = weights.cumsum_(dim=-1)
     total = cdf[:, -1:]
     # Strictly below the total, so that rounding never selects a token after the last possible one.
     target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
