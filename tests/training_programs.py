@@ -199,12 +199,22 @@ def train_with_a_full_disk(output_dir, step):
         raise AssertionError("the full disk went unnoticed")
 
 
+def train_beside_another_run(output_dir):
+    """Returns if the run is told that another one is at work in the folder."""
+    try:
+        train(output_dir)
+    except RuntimeError as error:
+        assert f"Another run is writing to {output_dir}" in str(error), str(error)
+    else:
+        raise AssertionError("two runs at a time")
+
+
 class DeadlyPictures(SmallPictures):
-    """Kills the worker process that reads them, after four batches of four."""
+    """Kills the worker process that reads them, after ten batches of four."""
 
     def __getitem__(self, index):
         worker = torch.utils.data.get_worker_info()
-        if worker is not None and self.reads > 16:
+        if worker is not None and self.reads >= 40:
             os.kill(os.getpid(), signal.SIGKILL)
         self.reads += 1
         return super().__getitem__(index)
@@ -213,7 +223,7 @@ class DeadlyPictures(SmallPictures):
 
 
 def train_with_a_killed_reader(output_dir):
-    """A worker is killed after 16 samples; returns if the error says so."""
+    """A worker is killed after 40 samples; returns if the error says so."""
     try:
         train(output_dir, dataset=DeadlyPictures(), dataloader_num_workers=1)
     except RuntimeError as error:

@@ -280,3 +280,15 @@ def training_batches(
         accumulation=accumulation,
     )
     return DataLoader(_SeededSamples(dataset, seed), batch_sampler=sampler, num_workers=num_workers, **common)
+
+
+def next_batch(batches: Iterator[tuple[torch.Tensor, Any]]) -> tuple[torch.Tensor, Any]:
+    """The next keys and batch of an iterator over [`training_batches`]; says so when a worker has died."""
+    try:
+        return next(batches)
+    except (ConnectionError, EOFError) as error:
+        raise RuntimeError(
+            f"A DataLoader worker was killed while it handed over data ({type(error).__name__}), as happens when "
+            "memory runs out. The checkpoints are intact: run the same command again, with fewer "
+            "dataloader_num_workers if it happens again."
+        ) from error

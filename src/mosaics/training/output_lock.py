@@ -13,10 +13,11 @@ __all__ = ["OutputLock"]
 
 
 class OutputLock:
-    """While entered, no other run can enter the lock of the same folder.
+    """While entered, no other process can enter the lock of the same folder.
 
-    The operating system releases the lock when the process ends, however it ends. Where there are no such locks
-    (Windows, some network file systems) it does nothing.
+    It is a POSIX record lock: the operating system releases it when the process ends, however it ends, and worker
+    processes that outlive a killed run do not inherit it. Where there are no such locks (Windows, some network file
+    systems) it does nothing.
 
     Args:
         folder: The output folder.
@@ -31,8 +32,8 @@ class OutputLock:
         if self.active:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
                 self.__exit__(None, None, None)
                 raise RuntimeError(
                     f"Another run is writing to {self.path.parent}. Wait for it, stop it, or use another output_dir."

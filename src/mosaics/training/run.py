@@ -13,7 +13,7 @@ from mosaics.training import run_state
 from mosaics.training.averaging import IterateAverage
 from mosaics.training.checkpointing import prune_checkpoints, save_checkpoint
 from mosaics.training.config import TrainingConfig
-from mosaics.training.data_order import Position, StepSampler, is_stream, training_batches
+from mosaics.training.data_order import Position, StepSampler, is_stream, next_batch, training_batches
 from mosaics.training.evaluation import EvaluationPass
 from mosaics.training.finite import FiniteGuard
 from mosaics.training.identity import dataset_fingerprint, run_settings, settings_hash
@@ -193,7 +193,7 @@ class TrainingRun:
             while self.step < self.config.max_steps:
                 self._guard.begin_step()
                 for _ in range(self.config.gradient_accumulation_steps):
-                    keys, batch = next(batches)
+                    keys, batch = next_batch(batches)
                     self._keys.append(keys)
                     self._optimized = self._stepped = False
                     with self.accelerator.accumulate(self.model):
