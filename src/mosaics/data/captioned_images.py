@@ -170,6 +170,27 @@ def load_captioned_images(
     return CaptionedImages(rows, read, skipped)
 
 
+def load_captions(
+    dataset: str | os.PathLike,
+    split: str = "train",
+    streaming: bool = False,
+    image_column: str = "auto",
+    caption_column: str = "auto",
+    name: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+) -> Iterator[str]:
+    """The captions of a dataset alone, without reading its pictures: what a tokenizer is trained on.
+
+    The arguments are those of [`load_captioned_images`]. Rows without a usable caption are left out.
+    """
+    rows = _open(str(dataset), split, streaming, image_column, caption_column, name, cache_dir)
+    for _, row in rows.named_rows(0, 0, 0):
+        try:
+            yield read_caption({key: value for key, value in row.items() if key != rows.image_column}, caption_column)
+        except CaptionError as error:
+            logger.info(f"{dataset}[{split}]: a row was left out: {error}")
+
+
 def _record_start(rows: Rows, skipped: SkippedRows) -> None:
     """Records what is bad from the start, reports, and refuses a source without a usable row."""
     report = rows.report

@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 from mosaics.likelihoods import logit_laplace_nll, map_pixels, unmap_pixels
 from mosaics.models.dvae.configuration_dvae import DiscreteVAEConfig
 from mosaics.models.pretrained import MosaicsPreTrainedModel
-from mosaics.quantizers import GumbelQuantizer
+from mosaics.quantizers import GumbelQuantizer, kmeans, nearest_codes
 
 
 @dataclass
@@ -70,7 +70,7 @@ def block_group(in_channels: int, out_channels: int, kernel_sizes: tuple[int, ..
 
 
 class Encoder(nn.Module):
-    """Mapped pixels `(B, C, H, W)` to logits over the codes `(B, K, h, w)`; max-pooling between groups."""
+    """Mapped pixels `(B, C, H, W)` to logits over the codes `(B, K, h, w)`, and the features they are linear in."""
 
     def __init__(self, config: DiscreteVAEConfig):
         super().__init__()
@@ -82,13 +82,14 @@ class Encoder(nn.Module):
         )
         self.output = convolution(widths[-1], config.num_embeddings, 1)
 
-    def forward(self, mapped_pixels: torch.Tensor) -> torch.Tensor:
+    def forward(self, mapped_pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = self.input(F.pixel_unshuffle(mapped_pixels, self.patch_size))
         for index, group in enumerate(self.groups):
             if index > 0:
                 hidden = F.max_pool2d(hidden, 2)
             hidden = group(hidden)
-        return self.output(F.relu(hidden))
+        features = F.relu(hidden)
+        return self.output(features), features
 
 
 class Decoder(nn.Module):
@@ -172,6 +173,7 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
         gumbel_temperature: float = 1.0,
         kl_weight: float = 0.0,
         straight_through: bool = False,
+        bypass_codes: bool = False,
         return_dict: bool | None = None,
     ) -> DiscreteVAEOutput:
         r"""The negative ELBO of a batch of pictures, and their reconstruction.
@@ -183,13 +185,18 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
             gumbel_temperature: Temperature tau of the relaxation in training (paper: 1 to 1/16).
             kl_weight: beta, the weight of the KL term (paper: 0 to 6.6).
             straight_through: In training, decode single sampled codes instead of mixtures.
+            bypass_codes: Decode the encoder's features themselves, as an autoencoder without codes: a warm-up before
+                [`initialize_codes`]. Needs `codebook_dim` equal to the encoder's last width.
             return_dict: A tuple instead of a [`DiscreteVAEOutput`] if `False`.
 
         Raises:
             ValueError: On a wrong shape, dtype or temperature.
         """
-        logits = self.logits(pixel_values)
+        logits, features = self._encode(pixel_values)
         codes = self.decoder.quantizer(logits, gumbel_temperature, straight_through)
+        if bypass_codes:
+            self._check_widths()
+            codes.quantized = features + 0 * codes.quantized  # every parameter keeps a gradient: DDP waits for all
         mean, log_scale = self.decoder(codes.quantized).float().chunk(2, dim=1)
         reconstruction_loss = logit_laplace_nll(pixel_values, mean, log_scale, self.config.pixel_epsilon)
         positions_per_dimension = codes.indices[0].numel() / pixel_values[0].numel()  # h w / (C H W)
@@ -206,8 +213,37 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
 
     def logits(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
         """Unnormalised log-probabilities of the codes, `(B, K, h, w)`, of pictures `(B, C, H, W)` in [0, 1]."""
-        self._check_pixels(pixel_values)
-        return self.encoder(map_pixels(pixel_values, self.config.pixel_epsilon).to(self.dtype))
+        return self._encode(pixel_values)[0]
+
+    def features(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
+        """The encoder's last features `(B, D, h, w)`, which the logits are linear in, of pictures in [0, 1]."""
+        return self._encode(pixel_values)[1]
+
+    @torch.no_grad()
+    def initialize_codes(
+        self, features: torch.FloatTensor, sharpness: float = 5.0, generator: torch.Generator | None = None
+    ) -> None:
+        r"""Starts the codes where the encoder's features are, by k-means, so that none is dead from the start.
+
+        The codebook becomes the centroids e_k, and the encoder's last layer the logits `-s ||f - e_k||^2` up to a term
+        that all codes share, which are linear in the features f: the most probable code is the nearest centroid.
+        s is `sharpness` over the mean squared distance to the nearest centroid.
+
+        Args:
+            features: `(N, D)`, or `(B, D, h, w)` as [`features`] gives them; at least `num_embeddings` vectors.
+            sharpness: How much more probable near centroids are than far ones.
+            generator: Source of the random choices, on the CPU; with several processes, equal on all.
+        """
+        self._check_widths()
+        vectors = features if features.ndim == 2 else features.permute(0, 2, 3, 1).flatten(end_dim=2)
+        vectors = vectors.float()
+        centroids = kmeans(vectors, self.config.num_embeddings, generator=generator)
+        error = (vectors - centroids[nearest_codes(vectors, centroids)]).square().sum(dim=1).mean()
+        scale = sharpness / error.clamp(min=1e-8)
+        self.decoder.quantizer.codebook.copy_(centroids)
+        self.decoder.quantizer.bias.zero_()
+        self.encoder.output.weight.copy_((2 * scale * centroids)[:, :, None, None])
+        self.encoder.output.bias.copy_(-scale * centroids.square().sum(dim=1))
 
     def encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
         """The most probable codes `(B, h, w)` of pictures `(B, C, H, W)` in [0, 1]."""
@@ -218,6 +254,18 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
         self._check_indices(indices)
         mean, _ = self.decoder(self.decoder.quantizer.lookup(indices)).chunk(2, dim=1)
         return unmap_pixels(mean.float().sigmoid(), self.config.pixel_epsilon)
+
+    def _encode(self, pixel_values: torch.FloatTensor) -> tuple[torch.FloatTensor, torch.FloatTensor]:
+        self._check_pixels(pixel_values)
+        return self.encoder(map_pixels(pixel_values, self.config.pixel_epsilon).to(self.dtype))
+
+    def _check_widths(self) -> None:
+        width = self.encoder.output.weight.shape[1]
+        if self.config.codebook_dim != width:
+            raise ValueError(
+                f"Codes can start from the encoder's features only if codebook_dim equals their width: codebook_dim is "
+                f"{self.config.codebook_dim}, hidden_size * 2**(num_groups - 1) is {width}."
+            )
 
     def _check_pixels(self, pixel_values: torch.Tensor) -> None:
         channels, factor = self.config.num_channels, self.config.downsample_factor

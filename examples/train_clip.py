@@ -1,0 +1,113 @@
+#!/usr/bin/env python
+"""Trains a small CLIP on captioned images: the reranker of DALL-E's candidates.
+
+    accelerate launch examples/train_clip.py                                    # the emoji scenes, a laptop
+    accelerate launch examples/train_clip.py --dataset path/or/hub-id --tokenizer outputs/tokenizer
+
+The model is transformers' CLIPModel (https://arxiv.org/abs/2103.00020); it shares the DALL-E transformer's tokenizer.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch.utils.data import Subset
+from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, set_seed
+
+from mosaics import default_checkpoint
+from mosaics.data import load_captioned_images, tokenize
+from mosaics.pipelines.reranking import clip_pixels, clip_text_config, clip_text_inputs
+from mosaics.training import TrainingConfig, TrainingRun, parse_arguments
+
+DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "emoji" / "clip.yaml"
+MAX_LOGIT_SCALE = 4.6052  # ln 100, Section 2.5 of the paper
+
+
+@strict
+@dataclass
+class Arguments:
+    """The data and the two towers."""
+
+    dataset: str = field(
+        default="emoji", metadata={"help": '"emoji", or an image folder, parquet file, webdataset or Hub data set.'}
+    )
+    dataset_options: dict[str, Any] | None = field(
+        default=None, metadata={"help": "More arguments of EmojiScenes or load_captioned_images, as JSON."}
+    )
+    eval_split: str | None = field(
+        default=None, metadata={"help": "Split of --dataset to evaluate on; the emoji scenes have their own."}
+    )
+    num_eval_samples: int = field(default=512, metadata={"help": "Held-out samples to evaluate on, at most."})
+    image_size: int = field(default=64, metadata={"help": "Side of the square pictures in pixels."})
+    tokenizer: str | None = field(default=None, metadata={"help": "Trained tokenizer; the embedded one if not given."})
+    projection_dim: int = field(default=128, metadata={"help": "Size of the shared space."})
+    text_config: dict[str, Any] | None = field(default=None, metadata={"help": "Fields of CLIPTextConfig, as JSON."})
+    vision_config: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Fields of CLIPVisionConfig, as JSON."}
+    )
+
+
+def load_train_data(arguments: Arguments):
+    options = arguments.dataset_options or {}
+    if arguments.dataset == "emoji":
+        from emoji.scenes import EmojiScenes  # the folder beside this script
+
+        return EmojiScenes("train", size=arguments.image_size, **options)
+    return load_captioned_images(arguments.dataset, arguments.image_size, **options)
+
+
+def load_eval_data(arguments: Arguments):
+    options, count = arguments.dataset_options or {}, arguments.num_eval_samples
+    if arguments.dataset == "emoji":
+        from emoji.scenes import EmojiScenes
+
+        return EmojiScenes("test", size=arguments.image_size, **{**options, "length": count})
+    if arguments.eval_split is None:
+        return None
+    data = load_captioned_images(
+        arguments.dataset, arguments.image_size, **{**options, "split": arguments.eval_split, "streaming": False}
+    )
+    return Subset(data, range(min(count, len(data))))
+
+
+def main() -> None:
+    arguments, config = parse_arguments(Arguments, TrainingConfig, default_recipe=DEFAULT_RECIPE, description=__doc__)
+    set_seed(config.seed)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer or Path(default_checkpoint()) / "tokenizer")
+    text_config = clip_text_config(tokenizer, tokenizer.model_max_length, **(arguments.text_config or {}))
+    vision_config = {"image_size": arguments.image_size, **(arguments.vision_config or {})}
+    model = CLIPModel(
+        CLIPConfig(
+            text_config=text_config.to_dict(), vision_config=vision_config, projection_dim=arguments.projection_dim
+        )
+    )
+    side = {"height": arguments.image_size, "width": arguments.image_size}
+    processor = CLIPImageProcessor(size={"shortest_edge": arguments.image_size}, crop_size=side)
+    train_data, eval_data = load_train_data(arguments), load_eval_data(arguments)
+    run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)
+
+    def contrast(batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """The symmetric contrastive loss of a batch, and how often a picture's own caption scores highest."""
+        input_ids = clip_text_inputs(tokenize(tokenizer, batch["caption"]), tokenizer.pad_token_id).to(run.device)
+        output = run.model(
+            input_ids, clip_pixels(batch["pixel_values"], run.unwrapped_model, processor), return_loss=True
+        )
+        own = torch.arange(len(input_ids), device=run.device)
+        return output.loss, (output.logits_per_image.argmax(dim=1) == own).float().mean()
+
+    for batch in run:
+        loss, accuracy = contrast(batch)
+        logit_scale = run.unwrapped_model.logit_scale
+        run.optimize(loss, log={"accuracy": accuracy, "logit_scale": logit_scale.detach()})
+        with torch.no_grad():
+            logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        if run.should_evaluate:
+            for test_batch in run.evaluate_batches():
+                test_loss, test_accuracy = contrast(test_batch)
+                run.log_evaluation({"loss": test_loss, "accuracy": test_accuracy})
+
+
+if __name__ == "__main__":
+    main()

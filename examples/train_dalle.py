@@ -1,0 +1,152 @@
+#!/usr/bin/env python
+"""Trains the DALL-E transformer on captions and image codes (stage 2), and assembles the pipeline.
+
+    accelerate launch examples/train_dalle.py                                   # the emoji scenes, a laptop
+    accelerate launch examples/train_dalle.py --codes outputs/codes --dvae outputs/dvae --tokenizer outputs/tokenizer
+    accelerate launch examples/train_dalle.py --dataset path/or/hub-id --dvae outputs/my-dvae --tokenizer outputs/tok
+
+Codes are read from a folder that encode_codes.py wrote (`--codes`), or made on the fly from the images of `--dataset`.
+*Zero-Shot Text-to-Image Generation* (https://arxiv.org/abs/2102.12092), Section 2.2 and Appendix B.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch.utils.data import Subset
+from transformers import AutoTokenizer, CLIPModel, CLIPProcessor, set_seed
+
+from mosaics import DallePipeline, DalleTransformer, DalleTransformerConfig, DiscreteVAE, default_checkpoint
+from mosaics.data import CodesDataset, load_captioned_images, tokenize
+from mosaics.models.codebook_identity import codebook_id
+from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, parse_arguments
+
+DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "emoji" / "dalle.yaml"
+
+
+@strict
+@dataclass
+class Arguments:
+    """The data, the parts trained before, and the network."""
+
+    dataset: str = field(
+        default="emoji", metadata={"help": '"emoji", or an image folder, parquet file, webdataset or Hub data set.'}
+    )
+    dataset_options: dict[str, Any] | None = field(
+        default=None, metadata={"help": "More arguments of EmojiScenes or load_captioned_images, as JSON."}
+    )
+    codes: str | None = field(
+        default=None, metadata={"help": "Folder of encode_codes.py; without it images are encoded on the fly."}
+    )
+    dvae: str | None = field(default=None, metadata={"help": "Trained DiscreteVAE; the embedded one if not given."})
+    tokenizer: str | None = field(default=None, metadata={"help": "Trained tokenizer; the embedded one if not given."})
+    clip: str | None = field(default=None, metadata={"help": "Trained CLIP that reranks in the saved pipeline."})
+    eval_split: str | None = field(
+        default=None, metadata={"help": "Split of --dataset to evaluate on; the emoji scenes have their own."}
+    )
+    num_eval_samples: int = field(default=512, metadata={"help": "Held-out samples to evaluate on, at most."})
+    model: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Fields of DalleTransformerConfig: a mapping in a recipe, JSON here."}
+    )
+    caption_dropout: float = field(
+        default=0.1, metadata={"help": "Share of captions left out in training, for classifier-free guidance."}
+    )
+    bpe_dropout: float = field(default=0.1, metadata={"help": "BPE dropout in training; 0.1 in Appendix B."})
+
+
+def load_train_data(arguments: Arguments, dvae: DiscreteVAE):
+    if arguments.codes is not None:
+        return CodesDataset(arguments.codes, codebook_id=codebook_id(dvae))
+    options = arguments.dataset_options or {}
+    if arguments.dataset == "emoji":
+        from emoji.scenes import EmojiScenes  # the folder beside this script
+
+        return EmojiScenes("train", size=dvae.config.image_size, **options)
+    return load_captioned_images(arguments.dataset, dvae.config.image_size, **options)
+
+
+def load_eval_data(arguments: Arguments, dvae: DiscreteVAE):
+    options, count = arguments.dataset_options or {}, arguments.num_eval_samples
+    if arguments.dataset == "emoji":
+        from emoji.scenes import EmojiScenes
+
+        return EmojiScenes("test", size=dvae.config.image_size, **{**options, "length": count})
+    if arguments.eval_split is None:
+        return None
+    data = load_captioned_images(
+        arguments.dataset, dvae.config.image_size, **{**options, "split": arguments.eval_split, "streaming": False}
+    )
+    return Subset(data, range(min(count, len(data))))
+
+
+def codes_of(batch: dict, dvae: DiscreteVAE) -> torch.LongTensor:
+    """The batch's codes: read from the data, or encoded now."""
+    if "indices" in batch:
+        return batch["indices"]
+    with torch.no_grad():
+        return dvae.encode(batch["pixel_values"])
+
+
+def evaluate(run: TrainingRun, dvae: DiscreteVAE, tokenizer, max_length: int) -> None:
+    """Cross-entropy on held-out scenes, in nats per token, and pictures of the first held-out captions."""
+    for batch in run.evaluate_batches():
+        input_ids = tokenize(tokenizer, batch["caption"], max_length).to(run.device)
+        with torch.no_grad():
+            output = run.model(input_ids, codes_of(batch, dvae))
+        run.log_evaluation({"image_loss": output.image_loss, "text_loss": output.text_loss})
+    with run.averaged_weights():
+        samples = dvae.decode(run.unwrapped_model.eval().generate(input_ids[:16], seed=run.config.seed))
+        run.unwrapped_model.train()
+    run.log_images("samples", samples, columns=8)
+
+
+def save_pipeline(run: TrainingRun, tokenizer, dvae: DiscreteVAE, clip: str | None) -> None:
+    """Puts the trained parts together in `output_dir/pipeline`, ready for DallePipeline.from_pretrained."""
+    parts = (
+        {"clip": CLIPModel.from_pretrained(clip), "clip_processor": CLIPProcessor.from_pretrained(clip)}
+        if clip
+        else {}
+    )
+    transformer = DalleTransformer.from_pretrained(run.output_dir)
+    pipeline = DallePipeline(tokenizer=tokenizer, transformer=transformer, dvae=dvae.cpu(), **parts)
+    pipeline.save_pretrained(run.output_dir / "pipeline")
+    print(f'Saved the pipeline: DallePipeline.from_pretrained("{run.output_dir / "pipeline"}")')
+
+
+def main() -> None:
+    arguments, config = parse_arguments(Arguments, TrainingConfig, default_recipe=DEFAULT_RECIPE, description=__doc__)
+    set_seed(config.seed)
+    dvae = (
+        DiscreteVAE.from_pretrained(arguments.dvae or Path(default_checkpoint()) / "dvae").eval().requires_grad_(False)
+    )
+    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer or Path(default_checkpoint()) / "tokenizer")
+    max_length = tokenizer.model_max_length
+    model_config = config_from_settings(
+        DalleTransformerConfig,
+        arguments.model,
+        text_vocab_size=len(tokenizer),
+        max_text_length=max_length,
+        pad_token_id=tokenizer.pad_token_id,
+        image_vocab_size=dvae.config.num_embeddings,
+        image_grid_size=dvae.config.grid_size,
+        codebook_id=codebook_id(dvae),
+    )
+    train_data, eval_data = load_train_data(arguments, dvae), load_eval_data(arguments, dvae)
+    run = TrainingRun(config, DalleTransformer(model_config), train_data, eval_data, script_arguments=arguments)
+    dvae.to(run.device)
+    for batch in run:
+        input_ids = tokenize(tokenizer, batch["caption"], max_length, bpe_dropout=arguments.bpe_dropout)
+        left_out = torch.rand(len(input_ids), 1) < arguments.caption_dropout
+        input_ids = input_ids.masked_fill(left_out, tokenizer.pad_token_id).to(run.device)
+        output = run.model(input_ids, codes_of(batch, dvae))
+        run.optimize(output.loss, log={"image_loss": output.image_loss, "text_loss": output.text_loss})
+        if run.should_evaluate:
+            evaluate(run, dvae, tokenizer, max_length)
+    if run.is_main_process:
+        save_pipeline(run, tokenizer, dvae, arguments.clip)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+#!/usr/bin/env python
+"""Trains a discrete VAE, the image tokenizer of DALL-E (stage 1).
+
+    accelerate launch examples/train_dvae.py                                    # the emoji scenes, a laptop
+    accelerate launch examples/train_dvae.py --dataset path/or/hub-id --image_size 128 --output_dir outputs/my-dvae
+
+*Zero-Shot Text-to-Image Generation* (https://arxiv.org/abs/2102.12092), Section 2.1 and Appendix A.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch.utils.data import Subset
+from transformers import set_seed
+
+from mosaics import DiscreteVAE, DiscreteVAEConfig
+from mosaics.data import load_captioned_images
+from mosaics.models.dvae import DiscreteVAEImageProcessor
+from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, cosine_anneal, parse_arguments
+
+DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "emoji" / "dvae.yaml"
+
+
+@strict
+@dataclass
+class Arguments:
+    """What to train on, and the objective."""
+
+    dataset: str = field(
+        default="emoji", metadata={"help": '"emoji", or an image folder, parquet file, webdataset or Hub data set.'}
+    )
+    dataset_options: dict[str, Any] | None = field(
+        default=None, metadata={"help": "More arguments of EmojiScenes or load_captioned_images, as JSON."}
+    )
+    image_size: int = field(default=64, metadata={"help": "Side of the square training pictures in pixels."})
+    eval_split: str | None = field(
+        default=None, metadata={"help": "Split of --dataset to evaluate on; the emoji scenes have their own."}
+    )
+    num_eval_samples: int = field(default=512, metadata={"help": "Held-out samples to evaluate on, at most."})
+    model: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Fields of DiscreteVAEConfig: a mapping in a recipe, JSON here."}
+    )
+    temperature_start: float = field(default=1.0, metadata={"help": "Gumbel temperature at the first step."})
+    temperature_end: float = field(default=1 / 16, metadata={"help": "Gumbel temperature after the annealing."})
+    temperature_steps: int = field(default=150_000, metadata={"help": "Steps of the cosine temperature annealing."})
+    kl_weight: float = field(default=6.6, metadata={"help": "Weight of the KL to the uniform prior, beta."})
+    kl_steps: int = field(default=5_000, metadata={"help": "Steps over which the KL weight rises from 0."})
+    warmup_autoencoder_steps: int = field(
+        default=0, metadata={"help": "First steps without codes; then the codes start as k-means of the features."}
+    )
+    straight_through: bool = field(default=False, metadata={"help": "Decode single sampled codes in training."})
+
+
+def load_train_data(arguments: Arguments):
+    options = arguments.dataset_options or {}
+    if arguments.dataset == "emoji":
+        from emoji.scenes import EmojiScenes  # the folder beside this script
+
+        return EmojiScenes("train", size=arguments.image_size, **options)
+    return load_captioned_images(arguments.dataset, arguments.image_size, **options)
+
+
+def load_eval_data(arguments: Arguments):
+    options, count = arguments.dataset_options or {}, arguments.num_eval_samples
+    if arguments.dataset == "emoji":
+        from emoji.scenes import EmojiScenes
+
+        return EmojiScenes("test", size=arguments.image_size, **{**options, "length": count})
+    if arguments.eval_split is None:
+        return None
+    data = load_captioned_images(
+        arguments.dataset, arguments.image_size, **{**options, "split": arguments.eval_split, "streaming": False}
+    )
+    return Subset(data, range(min(count, len(data))))
+
+
+@torch.no_grad()
+def start_codes(run: TrainingRun, data, num_images: int = 512) -> None:
+    """K-means over the features of the first pictures of the data: the same on every process."""
+    pixels = torch.stack([data[index]["pixel_values"] for index in range(min(num_images, len(data)))])
+    model = run.unwrapped_model
+    features = torch.cat([model.features(part.to(run.device)) for part in pixels.split(64)])
+    model.initialize_codes(features, generator=torch.Generator().manual_seed(run.config.seed))
+
+
+@torch.no_grad()
+def evaluate(run: TrainingRun) -> None:
+    """Held-out pictures through hard codes: the ELBO's terms, PSNR in dB, and a grid of reconstructions."""
+    for batch in run.evaluate_batches():
+        pixels = batch["pixel_values"]
+        output = run.model(pixels)
+        squared_error = (output.reconstruction - pixels).square().mean(dim=(1, 2, 3))
+        run.log_evaluation(
+            {
+                "reconstruction_loss": output.reconstruction_loss,
+                "kl": output.kl,
+                "psnr": -10 * squared_error.log10().mean(),
+                "perplexity": output.perplexity,
+                "codebook_usage": output.codebook_usage,
+            }
+        )
+    run.log_images("reconstructions", torch.cat([pixels[:8], output.reconstruction[:8]]), columns=8)
+
+
+def main() -> None:
+    arguments, config = parse_arguments(Arguments, TrainingConfig, default_recipe=DEFAULT_RECIPE, description=__doc__)
+    set_seed(config.seed)
+    size = arguments.image_size
+    model = DiscreteVAE(config_from_settings(DiscreteVAEConfig, arguments.model, image_size=size))
+    model.to(memory_format=torch.channels_last)  # the faster layout of convolutions, on CPU and GPU
+    processor = DiscreteVAEImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+    train_data, eval_data = load_train_data(arguments), load_eval_data(arguments)
+    run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)
+    codes_started = run.step > arguments.warmup_autoencoder_steps or not arguments.warmup_autoencoder_steps
+    for batch in run:
+        temperature = cosine_anneal(
+            run.step, arguments.temperature_start, arguments.temperature_end, arguments.temperature_steps
+        )
+        kl_weight = cosine_anneal(run.step, 0.0, arguments.kl_weight, arguments.kl_steps)
+        warming_up = run.step < arguments.warmup_autoencoder_steps
+        if not warming_up and not codes_started:
+            start_codes(run, train_data)
+            codes_started = True
+        pixels = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
+        output = run.model(
+            pixels, temperature, 0.0 if warming_up else kl_weight, arguments.straight_through, warming_up
+        )
+        terms = {name: output[name] for name in ("reconstruction_loss", "kl", "perplexity", "codebook_usage")}
+        run.optimize(output.loss, log={**terms, "temperature": temperature, "kl_weight": kl_weight})
+        if run.should_evaluate:
+            evaluate(run)
+
+
+if __name__ == "__main__":
+    main()
