@@ -69,49 +69,61 @@ class MosaicsPreTrainedModel(PreTrainedModel):
         """
         _refuse_loose_arguments(kwargs)
         if pretrained_model_name_or_path is None or kwargs.get("gguf_file") is not None:
+            place = {"subfolder": subfolder, "revision": revision}
             return super().from_pretrained(
-                pretrained_model_name_or_path,
-                *model_args,
-                config=config,
-                subfolder=subfolder,
-                revision=revision,
-                **kwargs,
+                pretrained_model_name_or_path, *model_args, config=config, **place, **kwargs
             )
         source = str(pretrained_model_name_or_path)
-        hub_arguments = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
-        root = (
-            Path(source) if os.path.isdir(source) else _download(source, subfolder, revision, variant, hub_arguments)
-        )
+        name = f"{source}/{subfolder}" if subfolder else source
+        hub_arguments = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
+        root = Path(source) if os.path.isdir(source) else _download(source, subfolder, revision, hub_arguments)
         folder = root / subfolder
-        place = f"{source}/{subfolder}" if subfolder else source
+
         if isinstance(config, str | os.PathLike):
             config = cls.config_class.from_pretrained(config)
-        if config is None:
-            fields = check_config_file(folder, cls.config_class)
-            overrides = {name: value for name, value in kwargs.items() if name in cls.config_class().to_dict()}
-            final_config = cls.config_class.from_dict({**fields, **overrides})
-        else:
-            final_config = config
         found = read_shapes(weight_files(folder, variant))
         with torch.device("meta"):
-            skeleton = cls(final_config, *model_args)
-        compare_with_model(found, skeleton, place, strict=strict)
+            skeleton = cls(cls._final_config(folder, config, kwargs), *model_args)
+        compare_with_model(found, skeleton, name, strict=strict)
+
         return_info = kwargs.pop("output_loading_info", False)
-        kwargs.pop("use_safetensors", None)
-        model, info = super().from_pretrained(
-            folder,
-            *model_args,
-            config=config,
-            variant=variant,
-            use_safetensors=True,
-            output_loading_info=True,
-            **kwargs,
-        )
+        kwargs |= {"config": config, "variant": variant, "use_safetensors": True, "output_loading_info": True}
+        model, info = super().from_pretrained(folder, *model_args, **kwargs)
         if info["missing_keys"] or info["mismatched_keys"]:
-            raise WeightsError(f"{place}: not every weight was loaded: {info}. Please report this with the file.")
-        refuse_nonfinite(model, place)
+            raise WeightsError(f"{name}: not every weight was loaded: {info}. Please report this with the file.")
+        refuse_nonfinite(model.state_dict(), name)
         model.name_or_path = model.config.name_or_path = source
         return (model, info) if return_info else model
+
+    @classmethod
+    def _final_config(cls, folder: Path, config: PreTrainedConfig | None, kwargs: dict[str, Any]) -> PreTrainedConfig:
+        """The config the model is going to have: the caller's, or the checked file's with the caller's changes."""
+        if config is not None and not isinstance(config, cls.config_class):
+            raise TypeError(f"config must be a {cls.config_class.__name__}, got {type(config).__name__}.")
+        if config is not None and not kwargs.get("_from_auto"):
+            return config
+        fields = check_config_file(folder, cls.config_class)  # also what AutoConfig has read before, less strictly
+        if config is not None:
+            return config
+        known = set(cls.config_class().to_dict())
+        return cls.config_class.from_dict(fields | {key: value for key, value in kwargs.items() if key in known})
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, *args: Any, state_dict: dict | None = None, **kwargs: Any
+    ) -> None:
+        """Saves config and weights, or pushes them, unless a weight is NaN or infinite.
+
+        Args:
+            save_directory: Folder; made if it does not exist.
+            *args: As in `transformers.PreTrainedModel.save_pretrained`.
+            state_dict: The weights, if not the model's own.
+            **kwargs: As in `transformers.PreTrainedModel.save_pretrained`.
+
+        Raises:
+            WeightsError: A weight is not finite. Nothing is written then.
+        """
+        refuse_nonfinite(self.state_dict() if state_dict is None else state_dict, type(self).__name__)
+        super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
 
 
 def check_config_file(folder: Path, config_class: type[PreTrainedConfig]) -> dict[str, Any]:

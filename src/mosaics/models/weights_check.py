@@ -4,6 +4,7 @@
 one is damaged. The functions here read headers only (no tensor data), so a folder is judged before it is loaded.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -84,6 +85,7 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
         WeightsError: The file is empty, a Git LFS pointer, a web page, truncated, padded, or not safetensors.
     """
     size = path.stat().st_size
+    _refuse_changed_download(path)
     with path.open("rb") as file:
         start = file.read(64)
         _refuse_other_formats(path, start, size)
@@ -107,6 +109,23 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
         raise WeightsError(f"{path} has a damaged safetensors header ({error!r}). {DOWNLOAD_AGAIN}") from error
     _check_layout(path, entries, data_size=size - 8 - length)
     return {key: tuple(shape) for key, (_, shape, _) in entries.items()}
+
+
+def _refuse_changed_download(path: Path) -> None:
+    """Checks a file of the Hub's cache against its hash, which is the name of the blob that the link points to.
+
+    huggingface_hub checks sizes only: damage in transfer or on disk would go unseen.
+    """
+    blob = path.resolve()
+    if not path.is_symlink() or blob.parent.name != "blobs" or not re.fullmatch("[0-9a-f]{64}", blob.name):
+        return
+    with blob.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != blob.name:
+        raise WeightsError(
+            f"{path} was damaged in transfer or in the cache: its sha256 is {digest}, the Hub's is {blob.name}. "
+            "Load again with `force_download=True`."
+        )
 
 
 def _refuse_other_formats(path: Path, start: bytes, size: int) -> None:
@@ -210,10 +229,10 @@ def compare_with_model(
             )
 
 
-def refuse_nonfinite(model: torch.nn.Module, source: str) -> None:
-    """Raises [`WeightsError`] naming the tensors of `model` that hold NaN or infinity, and how many."""
-    for key, tensor in model.state_dict().items():
-        if tensor.is_meta or not tensor.is_floating_point():
+def refuse_nonfinite(weights: Mapping[str, torch.Tensor], source: str) -> None:
+    """Raises [`WeightsError`] naming the first tensor that holds NaN or infinity, and how many of them."""
+    for key, tensor in weights.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.is_meta or not tensor.is_floating_point():
             continue
         # A sum is finite only if every term is, and is far cheaper than a mask; it can overflow, so the mask decides.
         if not torch.isfinite(tensor.sum(dtype=torch.float32)):

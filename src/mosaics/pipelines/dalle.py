@@ -18,7 +18,13 @@ from mosaics.pipelines.chunks import Chunk, cut_into_chunks
 from mosaics.pipelines.configuration_pipeline import DallePipelineConfig
 from mosaics.pipelines.consistency import check_components
 from mosaics.pipelines.dalle_output import DallePipelineOutput
-from mosaics.pipelines.hub import PUSH_ARGUMENTS, check_pipeline_folder, push_folder
+from mosaics.pipelines.hub import (
+    PUSH_ARGUMENTS,
+    PipelineFolderError,
+    check_pipeline_folder,
+    forget_download,
+    push_folder,
+)
 from mosaics.pipelines.prompts import read_pictures, read_prompts, tokenize_prompts
 from mosaics.pipelines.reranking import Reranker
 from mosaics.pipelines.running import GuardedReranker, StepReporter, keep_finished
@@ -71,7 +77,7 @@ class DallePipeline(DiffusionPipeline):
         check_components(tokenizer, transformer, dvae, clip, clip_processor)
         if clip is not None:
             check_saved_weights(clip)
-            refuse_nonfinite(clip, "clip")
+            refuse_nonfinite(clip.state_dict(), "clip")
         self.register_modules(
             tokenizer=tokenizer, transformer=transformer, dvae=dvae, clip=clip, clip_processor=clip_processor
         )
@@ -222,7 +228,7 @@ class DallePipeline(DiffusionPipeline):
         """
         for name in ("transformer", "dvae", "clip"):
             if getattr(self, name) is not None:
-                refuse_nonfinite(getattr(self, name), name)
+                refuse_nonfinite(getattr(self, name).state_dict(), name)
         push_arguments = {key: kwargs.pop(key) for key in PUSH_ARGUMENTS if key in kwargs}
         super().save_pretrained(save_directory, **kwargs)
         DallePipelineConfig().save_pretrained(save_directory)
@@ -264,7 +270,15 @@ class DallePipeline(DiffusionPipeline):
         folder = source
         if not os.path.isdir(source):
             download_arguments = {key: value for key, value in kwargs.items() if key in DOWNLOAD_ARGUMENTS}
-            folder = str(cls.download(source, **download_arguments))
+            if kwargs.get("force_download"):
+                forget_download(source, kwargs.get("cache_dir"))
+            try:
+                folder = str(cls.download(source, **download_arguments))
+            except OSError as error:  # diffusers leaves the reason to the traceback
+                reason = error.__cause__ or error
+                raise PipelineFolderError(
+                    f"{source!r} is no folder here, and cannot be loaded from the Hub: {reason}"
+                ) from error
         components = cls._get_signature_keys(cls)[0]
         check_pipeline_folder(
             Path(folder), cls.__name__, components, passed=[key for key in components if key in kwargs]

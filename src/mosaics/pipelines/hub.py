@@ -6,7 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, ModelCard, ModelCardData
+from huggingface_hub import HfApi, ModelCard, ModelCardData, scan_cache_dir
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from mosaics.models.weights_check import read_shapes, weight_files
@@ -73,6 +74,19 @@ def check_pipeline_folder(folder: Path, class_name: str, components: Collection[
             raise PipelineFolderError(f"component {name!r} of {index} has no folder {folder / name}.")
         if any((folder / name).glob("*.safetensors*")) or name in ("transformer", "dvae", "clip"):
             read_shapes(weight_files(folder / name))
+
+
+def forget_download(repo_id: str, cache_dir: str | os.PathLike | None) -> None:
+    """Removes the weights of a repository from the Hub's cache, so that they are downloaded again.
+
+    `DiffusionPipeline.download` accepts `force_download` and then takes what is in the cache.
+    """
+    for info in scan_cache_dir(cache_dir).repos if Path(cache_dir or HF_HUB_CACHE).is_dir() else ():
+        if info.repo_id == repo_id and info.repo_type == "model":
+            for file in {file for commit in info.revisions for file in commit.files}:
+                if file.file_name.endswith(".safetensors"):
+                    file.blob_path.unlink(missing_ok=True)
+                    file.file_path.unlink(missing_ok=True)
 
 
 def push_folder(
