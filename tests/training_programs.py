@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import socket
@@ -10,11 +11,15 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from mosaics.training import CheckpointError, TrainingConfig, TrainingRun
+from mosaics.training import CheckpointError, IterateAverage, TrainingConfig, TrainingRun, run_state
+from mosaics.training.optimizer import build_optimizer
 from mosaics.training.randomness import seed_rng
 
 
@@ -227,7 +232,7 @@ def train_with_a_killed_reader(output_dir):
     try:
         train(output_dir, dataset=DeadlyPictures(), dataloader_num_workers=1)
     except RuntimeError as error:
-        assert "worker" in str(error) and "killed" in str(error), str(error)
+        assert "worker" in str(error) and re.search("killed|exited unexpectedly", str(error)), str(error)
     else:
         raise AssertionError("the killed worker went unnoticed")
 
@@ -280,6 +285,92 @@ def save_twice(root, operation):
 
         path = checkpointing.save_checkpoint(Path(root), step, write)
         checkpointing.prune_checkpoints(Path(root), 1, path)
+
+
+PLAIN = {"dropout": 0.0, "normalize": False}  # one pass over the data is then the same however it is shared
+
+
+def train_plain(output_dir, **options):
+    train_and_kill(output_dir, model=small_model(**PLAIN), max_grad_norm=0.05, **options)
+
+
+def trace(output_dir, rank=0):
+    lines = (Path(output_dir) / f"trace-{rank}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def terminate_one(output_dir):
+    only_rank_one = 4 if os.environ["RANK"] == "1" else None
+    train_plain(output_dir, at_step=only_rank_one, number=signal.SIGTERM, max_steps=8)
+
+
+def meet_nan(output_dir):
+    """One sample is NaN: one process reads it, both skip that step and stay equal and finite."""
+    run = train(output_dir, dataset=SmallPictures(poison=[11]), model=small_model(), nonfinite="skip", max_steps=2)
+    read_here = [line for line in trace(output_dir, run.accelerator.process_index) if 11 in line["samples"]]
+    everyone = run.accelerator.gather(torch.tensor([len(read_here), run._guard.refused])).view(-1, 2)
+    assert everyone[:, 0].sum() == 1, everyone
+    assert everyone[:, 1].tolist() == [1, 1], everyone
+    mine = torch.cat([parameter.detach().flatten() for parameter in run.unwrapped_model.parameters()])
+    both = run.accelerator.gather(mine).view(2, -1)
+    assert both.isfinite().all() and torch.equal(both[0], both[1])
+
+
+def shard_and_resume(output_dir):
+    """Steps, saves and loads a model under `fully_shard`, and loads what it saved into a model that is not sharded."""
+    accelerator = Accelerator(cpu=True)
+    pixels = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def build(sharded):
+        model = small_model(**PLAIN)
+        if sharded:
+            fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+        config = TrainingConfig(learning_rate=0.01)
+        return model, build_optimizer(model, config, torch.device("cpu")), IterateAverage(model, 0.9)
+
+    def step(model, optimizer, average, number):
+        model(pixels).backward()
+        norm = accelerator.clip_grad_norm_(model.parameters(), 0.01)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update(number, torch.tensor(1.0))
+        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+    def state(model, optimizer, average):
+        everything = dict(run_state.model_state(accelerator, model))
+        everything |= run_state.optimizer_state(accelerator, model, optimizer)
+        return everything | {f"average/{name}": tensor for name, tensor in average.state().items()}
+
+    sharded, whole = build(True), build(False)
+    for number in (1, 2, 3):
+        torch.testing.assert_close(step(*sharded, number), step(*whole, number))
+    states = [{n: t.clone() for n, t in state(*some).items()} for some in (sharded, whole)]
+    path = Path(output_dir, "state.safetensors")
+    if accelerator.is_main_process:  # the whole tensors of a sharded model are gathered on the main process only
+        assert states[0].keys() == states[1].keys()
+        for name, tensor in states[0].items():
+            torch.testing.assert_close(tensor, states[1][name], rtol=1e-3, atol=1e-9, msg=name)
+        run_state.write_tensors(path, states[0])
+    accelerator.wait_for_everyone()
+    saved = run_state.read_tensors(path)
+    averages = {name.removeprefix("average/"): t for name, t in saved.items() if name.startswith("average/")}
+    moments = {name: t for name, t in saved.items() if "/" in name and not name.startswith("average/")}
+    weights = {name: t for name, t in saved.items() if "/" not in name}
+    for resumed in (build(True), build(False)):
+        model, optimizer, average = resumed
+        run_state.check_model_state(accelerator, model, weights, path)
+        run_state.check_optimizer_state(accelerator, model, moments, path)
+        run_state.load_model_state(accelerator, model, weights)
+        run_state.load_optimizer_state(accelerator, model, optimizer, moments)
+        average.load_state(averages)
+        for name, tensor in state(*resumed).items():
+            assert torch.equal(tensor, saved[name]), name
+        step(*resumed, 4)
+    step(*sharded, 4)
+    after = [state(*some) for some in (sharded, resumed)]
+    if accelerator.is_main_process:
+        for name, tensor in after[0].items():
+            torch.testing.assert_close(tensor, after[1][name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 if __name__ == "__main__":  # python -m torch.distributed.run training_programs.py output_dir

@@ -1,7 +1,6 @@
 """Two processes that talk over gloo, against one."""
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,18 +11,7 @@ import torch
 from mosaics.training.checkpointing import list_checkpoints
 from mosaics.training.run_state import read_tensors
 from mosaics.training.signals import EXIT_CODE_STOPPED
-from training_programs import SmallPictures, in_processes, small_model, train, train_and_kill
-
-PLAIN = {"dropout": 0.0, "normalize": False}
-
-
-def train_plain(output_dir, **options):
-    train_and_kill(output_dir, model=small_model(**PLAIN), max_grad_norm=0.05, **options)
-
-
-def trace(output_dir, rank=0):
-    lines = (Path(output_dir) / f"trace-{rank}.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+from training_programs import in_processes, meet_nan, shard_and_resume, terminate_one, trace, train, train_plain
 
 
 def assert_close_checkpoints(some, others):
@@ -70,27 +58,12 @@ def test_two_processes_resume_bit_for_bit_and_one_process_can_go_on_from_them(tm
     assert {"rng-00000.safetensors", "rng-00001.safetensors"} < set(manifests[0]["files"])
 
 
-def terminate_one(output_dir):
-    import os
-
-    only_rank_one = 4 if os.environ["RANK"] == "1" else None
-    train_plain(output_dir, at_step=only_rank_one, number=signal.SIGTERM, max_steps=8)
-
-
 def test_nan_on_one_process_is_refused_on_both(tmp_path):
     assert in_processes(meet_nan, str(tmp_path), world_size=2) == [0, 0]
 
 
-def meet_nan(output_dir):
-    """One sample is NaN: one process reads it, both skip that step and stay equal and finite."""
-    run = train(output_dir, dataset=SmallPictures(poison=[11]), model=small_model(), nonfinite="skip", max_steps=2)
-    read_here = [line for line in trace(output_dir, run.accelerator.process_index) if 11 in line["samples"]]
-    everyone = run.accelerator.gather(torch.tensor([len(read_here), run._guard.refused])).view(-1, 2)
-    assert everyone[:, 0].sum() == 1, everyone
-    assert everyone[:, 1].tolist() == [1, 1], everyone
-    mine = torch.cat([parameter.detach().flatten() for parameter in run.unwrapped_model.parameters()])
-    both = run.accelerator.gather(mine).view(2, -1)
-    assert both.isfinite().all() and torch.equal(both[0], both[1])
+def test_the_state_of_a_sharded_model_is_that_of_a_whole_one(tmp_path):
+    assert in_processes(shard_and_resume, str(tmp_path), world_size=2) == [0, 0]
 
 
 def test_a_killed_process_ends_the_whole_job_and_the_checkpoint_is_good(tmp_path):

@@ -287,3 +287,20 @@ def test_frozen_parameters_stay_and_tied_ones_are_saved_once(tmp_path):
     resumed_model.norm.requires_grad_(False)
     resumed = small_run(tmp_path, model=resumed_model, max_steps=3)
     assert_equal(weights(resumed.unwrapped_model), weights(run.unwrapped_model))
+
+
+def test_trackers_get_the_numbers_and_the_pictures(tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = small_run(tmp_path, max_steps=4, report_to="tensorboard")
+    for batch in run:
+        run.optimize(run.model(batch["pixel_values"]), log={"kl": 2.0})
+        if run.step == 4:
+            run.log_images("samples", batch["pixel_values"])
+    events = event_accumulator.EventAccumulator(str(tmp_path / "logs" / tmp_path.name)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("kl")] == [(4, 2.0)]
+    assert events.Images("samples")[0].step == 4
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path):
+    with pytest.raises(ValueError, match="report_to='comet_ml'"):
+        small_run(tmp_path, report_to="comet_ml")

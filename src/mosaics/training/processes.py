@@ -4,6 +4,7 @@ import os
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 
 from mosaics.training.config import TrainingConfig
@@ -21,11 +22,18 @@ def build_accelerator(config: TrainingConfig) -> Accelerator:
     for bfloat16 (AMX).
 
     Raises:
-        ValueError: For a way of spreading the model that exact checkpoints do not support here.
+        ValueError: For a tracker that is not installed, or a way of spreading the model that exact checkpoints do not
+            support here.
     """
     on_cpu = config.cpu or not torch.accelerator.is_available()
     torch.set_float32_matmul_precision(config.matmul_precision or ("medium" if on_cpu else "high"))
     trackers = [name.strip() for name in config.report_to.split(",") if name.strip() not in ("", "none")]
+    missing = sorted(set(trackers) - {str(tracker) for tracker in get_available_trackers()} - {"all"})
+    if missing:
+        raise ValueError(
+            f"report_to={config.report_to!r}: {', '.join(missing)} is not a tracker that is installed here. Install "
+            "it, for example with `pip install mosaics[train]` for tensorboard."
+        )
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=config.mixed_precision,
@@ -42,8 +50,6 @@ def build_accelerator(config: TrainingConfig) -> Accelerator:
             + (" version 1" if kind == DistributedType.FSDP else "")
             + ". To shard a large model, use FSDP with `fsdp_version: 2` in the Accelerate configuration."
         )
-    if trackers and len(accelerator.log_with) < len(trackers):
-        raise ValueError(f"report_to={config.report_to!r}: not every tracker is installed (pip install <tracker>).")
     launched = accelerator.gradient_accumulation_steps
     if launched != config.gradient_accumulation_steps:
         raise ValueError(

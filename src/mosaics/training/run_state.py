@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from mosaics.training.checkpointing import CheckpointError
 
@@ -43,8 +44,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
-def _is_sharded(accelerator: Accelerator) -> bool:
-    return accelerator.distributed_type == "FSDP"
+def _is_sharded(model: nn.Module) -> bool:
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def _gathering() -> Any:
@@ -58,7 +59,7 @@ def model_state(accelerator: Accelerator, model: nn.Module) -> dict[str, torch.T
 
     With a sharded model every process must call this, and the tensors are on the main process only.
     """
-    if _is_sharded(accelerator):
+    if _is_sharded(model):
         from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
         return dict(get_model_state_dict(model, options=_gathering()))
@@ -89,10 +90,10 @@ def check_model_state(accelerator: Accelerator, model: nn.Module, state: dict[st
 
 def load_model_state(accelerator: Accelerator, model: nn.Module, state: dict[str, torch.Tensor]) -> None:
     """Puts checked tensors into the model."""
-    if _is_sharded(accelerator):
+    if _is_sharded(model):
         from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-        set_model_state_dict(model, state, options=StateDictOptions(full_state_dict=True))
+        set_model_state_dict(model, dict(state), options=StateDictOptions(full_state_dict=True))
         return
     inner = accelerator.unwrap_model(model, keep_torch_compile=False)
     own = inner.state_dict()
@@ -111,7 +112,7 @@ def optimizer_state(
     accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, torch.Tensor]:
     """The optimizer's tensors, as `<parameter>/<quantity>`: learning rates are functions of the step, not state."""
-    if _is_sharded(accelerator):
+    if _is_sharded(model):
         from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
         by_name = get_optimizer_state_dict(model, optimizer, options=_gathering()).get("state", {})
@@ -147,15 +148,15 @@ def load_optimizer_state(
     by_name: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in state.items():
         name, _, quantity = key.rpartition("/")
-        by_name.setdefault(name, {})[quantity] = tensor
-    if _is_sharded(accelerator):
+        by_name.setdefault(name, {})[quantity] = tensor.clone()  # optimizers keep, and change, what they are given
+    if _is_sharded(model):
         from torch.distributed.checkpoint.state_dict import (
             StateDictOptions,
             get_optimizer_state_dict,
             set_optimizer_state_dict,
         )
 
-        groups = get_optimizer_state_dict(model, optimizer, options=_gathering())["param_groups"]
+        groups = get_optimizer_state_dict(model, optimizer)["param_groups"]  # by name, on every process
         full = {"state": by_name, "param_groups": groups}
         set_optimizer_state_dict(model, optimizer, full, options=StateDictOptions(full_state_dict=True))
         return
