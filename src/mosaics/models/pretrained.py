@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from mosaics.models.weights_check import (
@@ -164,7 +165,7 @@ def check_config_file(folder: Path, config_class: type[PreTrainedConfig]) -> dic
         )
     try:
         config_class.from_dict(fields)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, StrictDataclassError) as error:
         raise ConfigError(f"{path} is refused by {config_class.__name__}: {error}") from error
     return fields
 
