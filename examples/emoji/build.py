@@ -42,15 +42,20 @@ def match_icons(packages: PackageFolder, style: str, concepts: dict[str, Concept
         codes.setdefault(icon, []).append(normalised_hex(code))
     slugs = SlugIndex(concepts.values())
     chosen: dict[str, str] = {}
-    unmatched = []
+    nameless = []
     for icon in packages.json(drawings, "icons.json")["icons"]:
         known = codes.get(icon, [])
         code = next((code for code in known if code in concepts), None)
-        if code is None and not any(_has_skin_tone(other) for other in known):
-            code = slugs.find(icon)
-            if code is None:
-                unmatched.append(icon)
         if code is not None:
+            chosen.setdefault(code, icon)
+        elif not any(_has_skin_tone(other) for other in known):
+            nameless.append(icon)
+    unmatched = []
+    for icon in nameless:  # after all code points, so that a guess by name never takes the place of a sure match
+        code = slugs.find(icon)
+        if code is None:
+            unmatched.append(icon)
+        else:
             chosen.setdefault(code, icon)
     return chosen, unmatched
 
