@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import CLIPProcessor
 
 from mosaics.data.captions import tokenize
 from mosaics.pipelines.best_candidates import BestCandidates, Candidate
-from mosaics.pipelines.reranking import Reranker, clip_pixels, clip_text_inputs
+from mosaics.pipelines.reranking import Reranker, clip_pixels, clip_text_inputs, load_clip
 from mosaics.pipelines.running import IncompleteResultWarning
 from testing_utils import CAPTIONS, tiny_clip, tiny_pipeline, tiny_tokenizer
 
@@ -83,17 +84,47 @@ def test_pixels_are_prepared_as_the_processor_does(size):
     torch.testing.assert_close(clip_pixels(pictures / 255, clip, processor), expected, atol=0.02, rtol=0)
 
 
-def test_a_clip_with_a_tokenizer_of_its_own_reads_the_prompt_with_it(pipe):
-    own = tiny_tokenizer(max_length=25)
-    own.add_special_tokens({"eos_token": "<end>"})
-    clip, image_processor = tiny_clip(own)
-    processor = CLIPProcessor(image_processor=image_processor, tokenizer=own)
-    seen = []
-    handle = clip.text_model.register_forward_pre_hook(lambda _, __, inputs: seen.append(inputs), with_kwargs=True)
+@pytest.fixture(scope="module")
+def published():
+    """A CLIP with a tokenizer of its own, which ends every text, as published ones do."""
+    tokenizer = tiny_tokenizer(max_length=25)
+    tokenizer.add_special_tokens({"eos_token": "<end>"})
+    end = tokenizer.eos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A <end>", special_tokens=[("<end>", end)])
+    clip, image_processor = tiny_clip(tokenizer)
+    clip.config.text_config.eos_token_id = clip.text_model.eos_token_id = end
+    return clip, CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer)
+
+
+@torch.no_grad()
+def test_a_published_clip_reads_the_prompt_with_its_own_tokenizer(pipe, published):
+    clip, processor = published
     features = Reranker(clip, processor).text_features(["a lion"], torch.zeros(1, 24, dtype=torch.long), 0)
-    handle.remove()
-    assert seen[0]["input_ids"].tolist() == own(["a lion"])["input_ids"]
-    torch.testing.assert_close(features.norm(dim=-1), torch.ones(1))
+    ids = torch.tensor([[*pipe.tokenizer("a lion")["input_ids"], clip.config.text_config.eos_token_id]])
+    expected = clip.get_text_features(input_ids=ids).pooler_output
+    torch.testing.assert_close(features, expected / expected.norm())
+    parts = pipe.components | {"clip": clip, "clip_processor": processor}
+    other = pipe.__class__(**parts)
+    other.set_progress_bar_config(disable=True)
+    assert other(PROMPTS[0], num_candidates=3, seed=0).clip_scores[0] is not None
+
+
+def test_a_tokenizer_that_ends_no_text_is_noticed(published):
+    clip, processor = published
+    without_end = CLIPProcessor(image_processor=processor.image_processor, tokenizer=tiny_tokenizer(max_length=25))
+    with pytest.raises(ValueError, match="ends no text with eos_token_id"):
+        Reranker(clip, without_end).text_features(["a lion"], torch.zeros(1, 24, dtype=torch.long), 0)
+
+
+def test_a_clip_folder_brings_the_processor_it_needs(pipe, published, tmp_path):
+    pipe.clip.save_pretrained(tmp_path / "shared")
+    pipe.clip_processor.save_pretrained(tmp_path / "shared")
+    clip, processor = load_clip(tmp_path / "shared")
+    assert torch.equal(clip.visual_projection.weight, pipe.clip.visual_projection.weight)
+    assert type(processor) is type(pipe.clip_processor)
+    for part in published:
+        part.save_pretrained(tmp_path / "published")
+    assert isinstance(load_clip(tmp_path / "published")[1], CLIPProcessor)
 
 
 @pytest.mark.parametrize("failing", ["text", "image", "nan"])

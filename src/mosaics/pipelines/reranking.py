@@ -9,12 +9,16 @@ text at the first `eos_token_id`. So the pad token plays the end token: `text_co
 seen the whole text, and no other pad. A published CLIP comes with a `CLIPProcessor`, and reads the prompt with that.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import CLIPModel, CLIPTextConfig, PreTrainedTokenizerBase
+from transformers import AutoImageProcessor, CLIPModel, CLIPProcessor, CLIPTextConfig, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from mosaics.models.weights_check import check_saved_weights, refuse_nonfinite
 
 
 def clip_text_config(tokenizer: PreTrainedTokenizerBase, max_text_length: int, **fields: Any) -> CLIPTextConfig:
@@ -67,6 +71,7 @@ class Reranker:
         device = self.clip.device
         if hasattr(self.clip_processor, "tokenizer"):
             inputs = self.clip_processor(text=list(prompts), return_tensors="pt", padding=True, truncation=True)
+            self._check_ends(inputs["input_ids"])
             features = self.clip.get_text_features(**inputs.to(device))
         else:
             features = self.clip.get_text_features(input_ids=clip_text_inputs(input_ids, pad_token_id).to(device))
@@ -84,6 +89,32 @@ class Reranker:
         if not torch.isfinite(scores).all():
             raise FloatingPointError("clip gave scores that are NaN or infinite.")
         return scores
+
+    def _check_ends(self, input_ids: torch.LongTensor) -> None:
+        end = self.clip.config.text_config.eos_token_id
+        # 2 is what old configs say; transformers then takes the largest id for the end.
+        if end != 2 and not (input_ids == end).any(dim=1).all():
+            raise ValueError(
+                f"clip_processor's tokenizer ends no text with eos_token_id={end}, where clip looks for it. If clip "
+                "was trained with the pipeline's tokenizer, give its CLIPImageProcessor as clip_processor."
+            )
+
+
+def load_clip(source: str | os.PathLike) -> tuple[CLIPModel, Any]:
+    """A CLIP and what prepares its inputs, from a folder or the Hub: the `clip` and `clip_processor` of a pipeline.
+
+    Args:
+        source: Folder or Hub id. With a tokenizer in it (a published CLIP) the processor is a `CLIPProcessor`, without
+            one (a CLIP that shares a pipeline's tokenizer) a `CLIPImageProcessor`.
+
+    Raises:
+        WeightsError: Weights are missing or not finite.
+    """
+    clip = CLIPModel.from_pretrained(source, use_safetensors=True)
+    check_saved_weights(clip)
+    refuse_nonfinite(clip.state_dict(), str(source))
+    tokenizer = cached_file(source, "tokenizer_config.json", _raise_exceptions_for_missing_entries=False)
+    return clip, (AutoImageProcessor if tokenizer is None else CLIPProcessor).from_pretrained(source)
 
 
 def _pooled(features: Any) -> torch.Tensor:
