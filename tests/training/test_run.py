@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from hub_server import TOKEN, HubServer
 from mosaics.models.dvae import DiscreteVAE
 from mosaics.training import IterateAverage, NonFiniteError, TrainingConfig, TrainingRun, learning_rate_at
 from mosaics.training.finite import FiniteGuard
@@ -87,6 +88,20 @@ def test_accumulated_gradients_equal_those_of_the_big_batch(tmp_path, accumulati
     assert_equal(weights(run.unwrapped_model), weights(big.unwrapped_model), rtol=1e-4, atol=1e-6)
     ours, theirs = rows(tmp_path / "small")[-1], rows(tmp_path / "big")[-1]
     assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+
+
+def test_a_loop_that_broke_off_within_a_step_can_be_entered_again(tmp_path):
+    options = {"max_steps": 4, "train_batch_size": 4, "gradient_accumulation_steps": 2}
+    whole = train(tmp_path / "whole", model=small_model(**PLAIN), **options)
+    run = small_run(tmp_path / "broken", model=small_model(**PLAIN), **options)
+    for number, batch in enumerate(run):
+        run.optimize(run.model(batch["pixel_values"]))
+        if number == 4:  # the first of two micro-batches of step 2
+            break
+    assert run.step == 2
+    for batch in run:
+        run.optimize(run.model(batch["pixel_values"]))
+    assert_equal(weights(run.unwrapped_model), weights(whole.unwrapped_model))
 
 
 @pytest.mark.parametrize("deferred", [False, True])
@@ -301,6 +316,42 @@ def test_trackers_get_the_numbers_and_the_pictures(tmp_path):
     assert events.Images("samples")[0].step == 4
 
 
+def test_half_precision_on_the_cpu_is_refused_and_not_ignored(tmp_path):
+    with pytest.raises(ValueError, match="fp16 needs an accelerator"):
+        small_run(tmp_path, mixed_precision="fp16")
+
+
 def test_a_tracker_that_is_not_installed_is_named(tmp_path):
     with pytest.raises(ValueError, match="report_to='comet_ml'"):
         small_run(tmp_path, report_to="comet_ml")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    server = HubServer()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with server:
+        yield server
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # how huggingface_hub uploads
+def test_the_end_of_a_run_is_pushed_without_its_checkpoints(tmp_path, hub):
+    run = train(tmp_path, max_steps=3, push_to_hub=True, hub_model_id="tester/small", hub_private=True)
+    repo = hub.repos["tester/small"]
+    assert {"model.safetensors", "config.json", "metrics.jsonl"} <= set(repo.files) and repo.private
+    assert not [name for name in repo.files if "checkpoint" in name or "lock" in name or "rng" in name]
+    assert repo.files["model.safetensors"] == (tmp_path / "model.safetensors").read_bytes()
+    assert run.step == 3
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # how huggingface_hub uploads
+def test_a_push_that_fails_says_where_the_model_is_and_how_to_try_again(tmp_path, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(RuntimeError, match=r"trained model is in .*run the same command again"):
+        train(tmp_path, max_steps=3, push_to_hub=True, hub_model_id="tester/small")
+    assert SmallAutoencoder.from_pretrained(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    train(tmp_path, max_steps=3, push_to_hub=True, hub_model_id="tester/small")
+    assert "model.safetensors" in hub.repos["tester/small"].files

@@ -43,6 +43,8 @@ def build_accelerator(config: TrainingConfig) -> Accelerator:
         dynamo_backend="inductor" if config.torch_compile else None,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError("mixed_precision=fp16 needs an accelerator; on the CPU use bf16 or no.")
     kind = accelerator.distributed_type
     if kind in _UNSUPPORTED or (kind == DistributedType.FSDP and not accelerator.is_fsdp2):
         raise ValueError(

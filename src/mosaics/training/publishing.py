@@ -58,7 +58,7 @@ def push_to_hub(config: TrainingConfig, step: int) -> str:
         )
     except Exception as error:
         raise RuntimeError(
-            f"The upload of {folder} to {name!r} failed: {error}. The trained model is in {folder}; "
+            f"The upload of {folder} to {name!r} failed: {str(error).rstrip('.')}. The trained model is in {folder}; "
             "log in with `hf auth login` and run the same command again to upload it."
         ) from error
     return str(repository)

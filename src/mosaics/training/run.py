@@ -188,6 +188,8 @@ class TrainingRun:
                 restore_rng(self._pending_rng, self.device)
                 self._pending_rng = None
             self.model.train()
+            self._keys, self.accelerator.step = [], 0  # an earlier loop may have broken off within a step
+            self.optimizer.optimizer.zero_grad()
             self._reporter.open_bar(self.step)
             self._throughput.restart()
             while self.step < self.config.max_steps:
