@@ -41,6 +41,8 @@ class GenerationRequest:
         prefix_indices: torch.LongTensor | None,
         batch_size: int | None,
     ):
+        if not len(input_ids):
+            raise ValueError("input_ids must hold at least one text, got none.")
         _check_count("num_candidates", num_candidates)
         check_sampling(temperature, top_k, top_p, config.image_vocab_size)
         if not (isinstance(guidance_scale, (int, float)) and 0 <= guidance_scale < float("inf")):
