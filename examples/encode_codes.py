@@ -2,10 +2,10 @@
 """Encodes captioned images once, for the training of the DALL-E transformer (stage 2).
 
     accelerate launch examples/encode_codes.py                                  # the emoji scenes
-    accelerate launch examples/encode_codes.py --dataset path/or/hub-id --dvae outputs/my-dvae --output_dir outputs/codes
+    accelerate launch examples/encode_codes.py --dataset path/or/hub-id --dvae outputs/dvae --output_dir outputs/codes
 
-Writes parquet shards of uint16 code grids and captions, shared among the processes. An interrupted run goes on where it
-stopped when the same command is given again.
+Writes parquet shards of uint16 code grids and captions, shared among the processes. An interrupted run goes on where
+it stopped when the same command is given again.
 """
 
 from dataclasses import dataclass, field

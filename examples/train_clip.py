@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from huggingface_hub.dataclasses import strict
 from torch.utils.data import Subset
-from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, set_seed
+from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel, set_seed
 
 from mosaics import default_checkpoint
 from mosaics.data import load_captioned_images, tokenize
@@ -84,7 +84,7 @@ def main() -> None:
         )
     )
     side = {"height": arguments.image_size, "width": arguments.image_size}
-    processor = CLIPImageProcessor(size={"shortest_edge": arguments.image_size}, crop_size=side)
+    processor = CLIPImageProcessorPil(size={"shortest_edge": arguments.image_size}, crop_size=side)
     train_data, eval_data = load_train_data(arguments), load_eval_data(arguments)
     run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)
 

@@ -1,0 +1,138 @@
+"""Every example script runs for two steps, one after the other, from pictures to a pipeline that draws."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from PIL import Image
+
+from mosaics import DallePipeline, DiscreteVAE
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCENES = '{"length": 64, "styles": ["noto"], "groups": ["animals & nature"]}'
+DVAE = '{"num_embeddings": 32, "codebook_dim": 16, "hidden_size": 16, "num_groups": 1, "patch_size": 8}'
+TRANSFORMER = '{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}'
+TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+def run_script(name: str, *arguments: str) -> None:
+    """Runs a script of the examples as its own main program, in this process."""
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+    before = sys.argv, sys.path[:]
+    sys.argv = [str(EXAMPLES / name), *arguments]
+    try:
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    finally:
+        sys.argv, sys.path[:] = before
+
+
+def training(folder: Path, steps: int = 2) -> list[str]:
+    return [
+        *("--recipe", "none", "--output_dir", str(folder), "--max_steps", str(steps), "--train_batch_size", "4"),
+        *("--dataset_options", SCENES, "--num_eval_samples", "4", "--eval_steps", "2", "--progress_bar", "false"),
+        *("--learning_rate", "1e-3", "--logging_steps", "1", "--cpu", "true"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """All stages, each on what the one before it wrote."""
+    folder = tmp_path_factory.mktemp("trained")
+    tokenizer = ["--tokenizer", str(folder / "tokenizer")]
+    run_script(
+        "train_tokenizer.py",
+        *("--recipe", "none", "--output_dir", str(folder / "tokenizer"), "--dataset_options", SCENES),
+        *("--num_captions", "64", "--vocab_size", "300", "--max_length", "48"),
+    )
+    run_script(
+        "train_dvae.py",
+        *training(folder / "dvae", steps=3),
+        *("--model", DVAE, "--warmup_autoencoder_steps", "1", "--kl_steps", "2", "--temperature_steps", "2"),
+    )
+    run_script(
+        "train_clip.py",
+        *training(folder / "clip"),
+        *tokenizer,
+        *("--projection_dim", "8", "--text_config", json.dumps(TOWER)),
+        *("--vision_config", json.dumps({**TOWER, "patch_size": 16})),
+    )
+    run_script(
+        "encode_codes.py",
+        *("--recipe", "none", "--output_dir", str(folder / "codes"), "--dvae", str(folder / "dvae")),
+        *("--dataset_options", SCENES, "--num_samples", "20", "--shard_size", "8", "--batch_size", "4"),
+    )
+    run_script(
+        "train_dalle.py",
+        *training(folder / "dalle"),
+        *tokenizer,
+        *("--codes", str(folder / "codes"), "--dvae", str(folder / "dvae"), "--clip", str(folder / "clip")),
+        *("--model", TRANSFORMER),
+    )
+    return folder
+
+
+def test_the_scripts_lead_from_pictures_to_a_pipeline_that_draws(trained):
+    pipe = DallePipeline.from_pretrained(trained / "dalle" / "pipeline")
+    pipe.set_progress_bar_config(disable=True)
+    output = pipe("a lion on a blue background", num_candidates=3, seed=0)
+    assert output.images[0].size == (64, 64)
+    assert output.clip_scores is not None
+
+
+def test_every_run_logs_its_terms_and_saves_pictures(trained):
+    rows = [json.loads(line) for line in (trained / "dvae" / "metrics.jsonl").read_text().splitlines()]
+    terms = {"loss", "reconstruction_loss", "kl", "perplexity", "codebook_usage", "temperature", "images_per_second"}
+    assert terms <= set().union(*rows)
+    assert {"eval_psnr", "eval_perplexity", "eval_codebook_usage"} <= set().union(*rows)
+    with Image.open(next((trained / "dvae" / "images").glob("reconstructions-*.png"))) as grid:
+        assert grid.width > 64
+    rows = [json.loads(line) for line in (trained / "dalle" / "metrics.jsonl").read_text().splitlines()]
+    assert {"image_loss", "text_loss", "eval_image_loss"} <= set().union(*rows)
+    assert next((trained / "dalle" / "images").glob("samples-*.png")).stat().st_size > 0
+
+
+def test_the_trained_dvae_loads_by_its_own_name(trained):
+    assert DiscreteVAE.from_pretrained(trained / "dvae").config.grid_size == 8
+    assert (trained / "dvae" / "preprocessor_config.json").is_file()
+
+
+def test_generate_writes_a_sheet(trained, tmp_path):
+    sheet = tmp_path / "new" / "sheet.png"
+    run_script(
+        "generate.py",
+        *("a lion", "two cats", "--model", str(trained / "dalle" / "pipeline"), "--num_candidates", "2"),
+        *("--output", str(sheet), "--enlarge", "1"),
+    )
+    with Image.open(sheet) as picture:
+        assert picture.size == (68, 134)  # one column, two rows, 2 pixels around each
+
+
+def test_generate_says_what_is_wrong_with_a_prompt(trained):
+    with pytest.raises(SystemExit, match="prompt"):
+        run_script("generate.py", " ", "--model", str(trained / "dalle" / "pipeline"))
+
+
+def test_stage_two_trains_on_a_folder_of_captioned_images_under_accelerate_launch(trained, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    rows = []
+    for number, colour in enumerate(("red", "green", "blue", "black", "white", "pink")):
+        Image.new("RGB", (70 + number, 64), colour).save(pictures / f"{number}.png")
+        rows.append(json.dumps({"file_name": f"{number}.png", "text": f"{colour} square"}))
+    (pictures / "metadata.jsonl").write_text("\n".join(rows))
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--cpu", str(EXAMPLES / "train_dalle.py")),
+        *("--recipe", "none", "--dataset", str(pictures), "--dvae", str(trained / "dvae")),
+        *("--tokenizer", str(trained / "tokenizer"), "--model", TRANSFORMER, "--output_dir", str(tmp_path / "out")),
+        *("--max_steps", "2", "--train_batch_size", "2", "--progress_bar", "false"),
+    ]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert (tmp_path / "out" / "pipeline" / "model_index.json").is_file()
