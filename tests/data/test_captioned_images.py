@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset
 
-from mosaics.data import BadDataError, load_captioned_images
+from mosaics.data import BadDataError, load_captioned_images, load_captions
 from mosaics.data.captioned_images import CaptionedImageStream, SampleReader
 from mosaics.data.skipped import SkippedRows
 from mosaics.data.tables import open_hub
@@ -342,6 +342,13 @@ def test_what_is_not_there_is_not_looked_for_elsewhere(tmp_path, imagefolder):
     (imagefolder / "metadata.jsonl").write_text("\n")
     with pytest.raises(BadDataError, match="no usable row: 0 rows"):
         load_captioned_images(imagefolder, 16)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_captions_alone_are_read_without_decoding_a_picture(kind, tmp_path, imagefolder):
+    path = source(kind, tmp_path, imagefolder, bad=[2])
+    captions = load_captions(path, cache_dir=tmp_path / "cache")
+    assert sorted(captions) == [f"picture {number}" for number in range(COUNT)]
 
 
 @pytest.mark.parametrize(("argument", "value"), [("image_size", 0), ("max_bad", 2)])

@@ -1,9 +1,11 @@
+import io
 from collections import Counter
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from emoji.archive import DEFAULT_ARCHIVE, read_archive, write_archive
@@ -135,6 +137,16 @@ def test_the_blend_is_the_one_of_the_alpha_equation(scenes):
         expected = on["white"] + (1 - alpha) * (np.array(rgb)[:, None, None] - 255)
         assert np.abs(expected - on[colour]).max() <= 3
     assert np.abs(alpha).min() == 0 and alpha.max() == 1
+
+
+def test_edges_are_blended_by_the_alpha_of_the_picture(scenes, pictures):
+    data = EmojiScenes(size=79)  # one object then has 64 pixels: its picture as it is
+    source = next(p for p in pictures if (p.style, p.name) == ("fluent-3d", "lion"))
+    rgba = np.asarray(Image.open(io.BytesIO(source.image)).convert("RGBA")).astype(float).transpose(2, 0, 1)
+    alpha, blue = rgba[3] / 255, np.array(COLOURS["blue"], float)[:, None, None]
+    assert ((alpha > 0.1) & (alpha < 0.9)).sum() > 50
+    drawn = data.render(scene())[:, 7:71, 7:71]
+    assert np.abs(drawn - (rgba[:3] * alpha + blue * (1 - alpha))).max() <= 2
 
 
 def test_sizes_scale_the_layout_and_pixels_stay_in_range():
