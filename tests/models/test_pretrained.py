@@ -9,12 +9,12 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from testing_utils import tiny_dalle, tiny_dvae
 from transformers import AutoModel
 
 from mosaics import DalleTransformer, DiscreteVAE
 from mosaics.models.pretrained import ConfigError
 from mosaics.models.weights_check import WeightsError
+from testing_utils import tiny_dalle, tiny_dvae
 
 KEY = "decoder.quantizer.codebook"
 

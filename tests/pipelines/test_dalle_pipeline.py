@@ -121,6 +121,8 @@ def test_a_completed_picture_keeps_the_codes_of_its_first_rows(plain):
     other = plain(PROMPT, seed=7).images[0]
     each = plain([PROMPT] * 2, image=[image, other], prefix_rows=2, seed=3)
     assert torch.equal(each.indices[0, :2], codes[:2]) and not torch.equal(each.indices[1, :2], codes[:2])
+    in_turn = plain([PROMPT] * 2, image=[image, other], prefix_rows=2, seed=3, batch_size=1)
+    assert torch.equal(in_turn.indices, each.indices)
     same = plain(PROMPT, image=pixels, prefix_rows=2, seed=3)
     assert torch.equal(same.indices[0], each.indices[0])
 

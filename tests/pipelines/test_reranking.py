@@ -45,6 +45,7 @@ def test_the_best_by_independent_scores_are_kept(pipe):
 
 def test_the_batch_size_does_not_change_the_choice(pipe):
     outputs = [pipe(PROMPTS, num_candidates=8, seed=1, batch_size=size) for size in (1, 3, 64)]
+    assert len({round(score, 4) for score in outputs[0].clip_scores}) == 3, "each prompt has scores of its own"
     for output in outputs[1:]:
         assert output.seeds == outputs[0].seeds
         assert output.clip_scores == pytest.approx(outputs[0].clip_scores, abs=1e-5)
