@@ -102,8 +102,8 @@ def draw(
         weights = torch.where(weights >= nucleus_threshold(weights, top_p), weights, 0)
     cdf = weights.cumsum_(dim=-1)
     total = cdf[:, -1:]
-    # Strictly below the total, so that rounding never selects a token after the last possible one.
-    target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    # Strictly below the total: a uniform that was rounded to 1 must not select a token after the last possible one.
+    target = torch.minimum(uniform[:, None].float() * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cdf, target, right=True)[:, 0]
 
 

@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import pytest
 import torch
@@ -18,9 +19,10 @@ def batch(size: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return text, torch.randint(32, (size, 4, 4), generator=generator)
 
 
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="flex attention needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # inside torch.compile
 def test_attention_implementations_agree():
-    model = tiny_dalle(attention_patterns=["column", "conv"])  # flex attention compiles each pattern: seconds
+    model = tiny_dalle(num_hidden_layers=1)  # flex attention compiles each pattern: many seconds
     outputs = {}
     for implementation in ("eager", "sdpa", "flex_attention"):
         model.set_attn_implementation(implementation)
