@@ -342,7 +342,7 @@ class DalleTransformer(MosaicsPreTrainedModel):
         Returns:
             Image tokens (P * C, W, W), int64, the candidates of a prompt adjacent.
         """
-        self._check_text(input_ids)
+        self._check_text(input_ids.cpu())
         request = GenerationRequest(
             self.config,
             input_ids=input_ids,
