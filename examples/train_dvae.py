@@ -51,6 +51,10 @@ class Arguments:
     warmup_autoencoder_steps: int = field(
         default=0, metadata={"help": "First steps without codes; then the codes start as k-means of the features."}
     )
+    split_codes_steps: int = field(
+        default=100, metadata={"help": "Every this many steps dead codes take half of a crowded code's cell."}
+    )
+    split_codes_until: int = field(default=0, metadata={"help": "Last step at which codes are split; 0: never."})
     straight_through: bool = field(default=False, metadata={"help": "Decode single sampled codes in training."})
 
 
@@ -78,12 +82,21 @@ def load_eval_data(arguments: Arguments):
 
 
 @torch.no_grad()
-def start_codes(run: TrainingRun, data, num_images: int = 512) -> None:
-    """K-means over the features of the first pictures of the data: the same on every process."""
-    pixels = torch.stack([data[index]["pixel_values"] for index in range(min(num_images, len(data)))])
-    model = run.unwrapped_model
-    features = torch.cat([model.features(part.to(run.device)) for part in pixels.split(64)])
-    model.initialize_codes(features, generator=torch.Generator().manual_seed(run.config.seed))
+def features_of(run: TrainingRun, data, num_images: int) -> torch.Tensor:
+    """The encoder's features of some pictures of the data, which ones by the step: the same on every process."""
+    numbers = [(run.step * num_images + number) % len(data) for number in range(num_images)]
+    pixels = torch.stack([data[number]["pixel_values"] for number in numbers])
+    return torch.cat([run.unwrapped_model.features(part.to(run.device)) for part in pixels.split(64)])
+
+
+def tend_codes(run: TrainingRun, data, arguments: Arguments) -> None:
+    """Codes start as k-means of the features after the warm-up; then, at intervals, dead codes split crowded ones."""
+    start, generator = arguments.warmup_autoencoder_steps, torch.Generator().manual_seed(run.config.seed + run.step)
+    if run.step == start > 0:
+        run.unwrapped_model.initialize_codes(features_of(run, data, 512), generator=generator)
+    elif start < run.step <= arguments.split_codes_until and run.step % arguments.split_codes_steps == 0:
+        split = run.unwrapped_model.split_codes(features_of(run, data, 256), generator=generator)
+        run.log({"split_codes": split})
 
 
 @torch.no_grad()
@@ -114,16 +127,13 @@ def main() -> None:
     processor = DiscreteVAEImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
     train_data, eval_data = load_train_data(arguments), load_eval_data(arguments)
     run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)
-    codes_started = run.step > arguments.warmup_autoencoder_steps or not arguments.warmup_autoencoder_steps
     for batch in run:
         temperature = cosine_anneal(
             run.step, arguments.temperature_start, arguments.temperature_end, arguments.temperature_steps
         )
         kl_weight = cosine_anneal(run.step, 0.0, arguments.kl_weight, arguments.kl_steps)
         warming_up = run.step < arguments.warmup_autoencoder_steps
-        if not warming_up and not codes_started:
-            start_codes(run, train_data)
-            codes_started = True
+        tend_codes(run, train_data, arguments)
         pixels = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
         output = run.model(
             pixels, temperature, 0.0 if warming_up else kl_weight, arguments.straight_through, warming_up

@@ -56,6 +56,19 @@ def test_the_loss_is_the_negative_elbo_with_the_papers_normalisation():
     torch.testing.assert_close(output.kl, (kl_sum / output.indices[0].numel()).mean())
 
 
+def test_a_bounded_scale_bounds_the_density_of_flat_pictures():
+    bounded, free = tiny_dvae(min_log_scale=-1.5).eval(), tiny_dvae().eval()
+    for dvae in (bounded, free):
+        with torch.no_grad():
+            dvae.decoder.output.weight.zero_()
+            dvae.decoder.output.bias[:3] = 0.0  # the mean of a mid-grey picture
+            dvae.decoder.output.bias[3:] = -20.0
+    grey = torch.full((1, 3, 16, 16), 0.5)
+    at_the_peak = math.log(1 / (2 * math.exp(-1.5) * 0.25))
+    assert bounded(grey).reconstruction_loss.item() == pytest.approx(-at_the_peak, abs=1e-3)
+    assert free(grey).reconstruction_loss.item() < -19
+
+
 def test_the_papers_kl_weight_per_position_is_beta_over_192():
     dvae = DiscreteVAE(
         DiscreteVAEConfig(image_size=32, num_embeddings=16, hidden_size=4, codebook_dim=4, blocks_per_group=1)
@@ -108,6 +121,53 @@ def test_patches_keep_pixels_where_they_are(patch_size):
     reach = 3 * patch_size  # three 3x3 convolutions
     assert rows.min() >= 3 * patch_size - reach and rows.max() < 4 * patch_size + reach
     assert columns.min() >= 0 and columns.max() < 2 * patch_size + reach
+
+
+def wide_dvae():
+    """A dVAE whose codes are as wide as the encoder's features, which k-means needs."""
+    return tiny_dvae(codebook_dim=64).eval()
+
+
+def test_codes_that_start_as_kmeans_are_the_nearest_centroids_of_the_features():
+    dvae, x = wide_dvae(), pixels(64)
+    features = dvae.features(x)
+    dvae.initialize_codes(features, generator=torch.Generator().manual_seed(0))
+    vectors = features.permute(0, 2, 3, 1).flatten(end_dim=2)
+    nearest = torch.cdist(vectors, dvae.decoder.quantizer.codebook).argmin(dim=1)
+    assert torch.equal(dvae.encode(x).flatten(), nearest)
+    assert nearest.unique().numel() == 32  # none is dead
+
+
+def test_splitting_brings_dead_codes_back_and_decodes_as_before():
+    dvae, x = wide_dvae(), pixels(64)
+    features = dvae.features(x)
+    dvae.initialize_codes(features, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        dvae.encoder.output.bias[1:] -= 1e6
+    assert dvae.encode(x).unique().numel() == 1
+    before = dvae.decode(dvae.encode(x))
+    assert dvae.split_codes(features, generator=torch.Generator().manual_seed(0)) == 1
+    assert dvae.encode(x).unique().numel() == 2
+    torch.testing.assert_close(dvae.decode(dvae.encode(x)), before)
+    for round_number in range(5):
+        dvae.split_codes(features, generator=torch.Generator().manual_seed(round_number))
+    assert dvae.encode(x).unique().numel() > 24
+
+
+def test_a_bypass_is_an_autoencoder_whose_every_parameter_has_a_gradient():
+    dvae = wide_dvae().train()
+    output = dvae(pixels(), bypass_codes=True)
+    mean, _ = dvae.decoder(dvae.features(pixels())).chunk(2, dim=1)
+    expected = ((mean.sigmoid() - 0.1) / 0.8).clamp(0, 1)
+    torch.testing.assert_close(output.reconstruction, expected)
+    output.loss.backward()
+    assert all(parameter.grad is not None for parameter in dvae.parameters())
+
+
+def test_codes_of_another_width_than_the_features_cannot_start_from_them():
+    dvae = tiny_dvae(codebook_dim=8)
+    with pytest.raises(ValueError, match="codebook_dim is 8"):
+        dvae.initialize_codes(dvae.features(pixels()))
 
 
 def test_saved_and_loaded_models_agree_bit_for_bit(tmp_path):

@@ -26,6 +26,9 @@ class DiscreteVAEConfig(PreTrainedConfig):
             unfolded after the decoder; 1 is the paper, 2 or 4 skip the costly full resolution for small models.
         residual_gain (`float`, *optional*): Factor of every residual path; the paper's 1 / n_layers^2 if not given,
             n_layers the number of residual blocks.
+        min_log_scale (`float`, *optional*): Lower bound of ln b of the likelihood, unbounded in the paper. Flat
+            backgrounds have an unbounded density, which then outweighs everything else in the picture: -1.5 (about 17
+            of 255 grey levels in mid-tones) keeps the loss on the objects of drawn pictures.
         pixel_epsilon (`float`, defaults to 0.1): Margin of the pixel map of the logit-Laplace likelihood.
     """
 
@@ -41,6 +44,7 @@ class DiscreteVAEConfig(PreTrainedConfig):
     stem_kernel_size: int = 7
     patch_size: int = 1
     residual_gain: float | int | None = None
+    min_log_scale: float | int | None = None
     pixel_epsilon: float | int = 0.1
 
     @property

@@ -198,6 +198,8 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
             self._check_widths()
             codes.quantized = features + 0 * codes.quantized  # every parameter keeps a gradient: DDP waits for all
         mean, log_scale = self.decoder(codes.quantized).float().chunk(2, dim=1)
+        if self.config.min_log_scale is not None:
+            log_scale = self.config.min_log_scale + F.softplus(log_scale - self.config.min_log_scale)
         reconstruction_loss = logit_laplace_nll(pixel_values, mean, log_scale, self.config.pixel_epsilon)
         positions_per_dimension = codes.indices[0].numel() / pixel_values[0].numel()  # h w / (C H W)
         output = DiscreteVAEOutput(
@@ -255,6 +257,47 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
         mean, _ = self.decoder(self.decoder.quantizer.lookup(indices)).chunk(2, dim=1)
         return unmap_pixels(mean.float().sigmoid(), self.config.pixel_epsilon)
 
+    @torch.no_grad()
+    def split_codes(
+        self, features: torch.FloatTensor, margin: float = 2.0, generator: torch.Generator | None = None
+    ) -> int:
+        r"""Gives the codes that no feature uses half of the cell of one that many use, and returns how many.
+
+        The splitting step of vector quantizer design (Linde, Buzo and Gray 1980), on the logits: the dead code k takes
+        those features of the crowded code j that are nearer to one of them, f, than to their mean m,
+
+            logit_k(x) = logit_j(x) + d (f - m).(x - (f + m) / 2),   d such that the difference at f is `margin`,
+
+        and starts with j's code vector, so that nothing is decoded otherwise before the two learn apart.
+
+        Args:
+            features: `(B, D, h, w)` as [`features`] gives them, or `(N, D)`.
+            margin: Difference of the two logits at f and, with the other sign, at m.
+            generator: Source of the random choices, on the CPU; with several processes, equal on all.
+        """
+        weight, bias = self.encoder.output.weight[:, :, 0, 0], self.encoder.output.bias
+        vectors = features if features.ndim == 2 else features.permute(0, 2, 3, 1).flatten(end_dim=2)
+        vectors = vectors.float()
+        indices = torch.cat([F.linear(part, weight, bias).argmax(dim=1) for part in vectors.split(4096)])
+        counts = torch.bincount(indices, minlength=len(weight))
+        means = torch.zeros_like(weight).index_add_(0, indices, vectors) / counts.clamp(min=1)[:, None]
+        spread = torch.zeros_like(bias).index_add_(0, indices, (vectors - means[indices]).square().sum(dim=1))
+        dead = (counts == 0).nonzero()[:, 0]
+        parents = spread.argsort(descending=True)[: min(len(dead), int((spread > 0).sum()))]
+        dead = dead[: len(parents)]
+
+        # A random member of each cell: the one with the highest of random priorities.
+        priority = torch.randperm(len(vectors), generator=generator).to(vectors.device)
+        highest = torch.full_like(counts, -1).scatter_reduce_(0, indices, priority, "amax")
+        member = priority.argsort()[highest[parents]]
+        direction = vectors[member] - means[parents]
+        direction *= 2 * margin / direction.square().sum(dim=1, keepdim=True).clamp(min=1e-12)
+        middle = (vectors[member] + means[parents]) / 2
+        self.encoder.output.weight[dead] = (weight[parents] + direction)[:, :, None, None]
+        self.encoder.output.bias[dead] = bias[parents] - (direction * middle).sum(dim=1)
+        self.decoder.quantizer.codebook[dead] = self.decoder.quantizer.codebook[parents]
+        return len(dead)
+
     def _encode(self, pixel_values: torch.FloatTensor) -> tuple[torch.FloatTensor, torch.FloatTensor]:
         self._check_pixels(pixel_values)
         return self.encoder(map_pixels(pixel_values, self.config.pixel_epsilon).to(self.dtype))
@@ -263,8 +306,8 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
         width = self.encoder.output.weight.shape[1]
         if self.config.codebook_dim != width:
             raise ValueError(
-                f"Codes can start from the encoder's features only if codebook_dim equals their width: codebook_dim is "
-                f"{self.config.codebook_dim}, hidden_size * 2**(num_groups - 1) is {width}."
+                f"Codes can start from the encoder's features only if codebook_dim equals their width: codebook_dim "
+                f"is {self.config.codebook_dim}, hidden_size * 2**(num_groups - 1) is {width}."
             )
 
     def _check_pixels(self, pixel_values: torch.Tensor) -> None:

@@ -1,0 +1,32 @@
+#!/usr/bin/env python
+"""Writes a trained pipeline in half precision, half the size on disk; it loads in float32.
+
+python examples/export_half.py outputs/emoji/dalle/pipeline src/mosaics/checkpoints/emoji-64
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from mosaics import DallePipeline
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pipeline", help="Folder or Hub repository of a DallePipeline.")
+    parser.add_argument("output_dir", type=Path, help="Folder to write.")
+    arguments = parser.parse_args()
+    pipeline = DallePipeline.from_pretrained(arguments.pipeline).to(torch.float16)
+    pipeline.save_pretrained(arguments.output_dir)
+    for name in ("transformer", "dvae", "clip"):
+        part = getattr(pipeline, name)
+        if part is not None:  # the precision a user loads, by name or through the pipeline
+            part.config.dtype = torch.float32
+            part.config.save_pretrained(arguments.output_dir / name)
+    size = sum(path.stat().st_size for path in arguments.output_dir.rglob("*") if path.is_file())
+    print(f"{arguments.output_dir}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
