@@ -5,7 +5,7 @@ import torch
 
 from mosaics.models.dalle.attention_patterns import ATTENTION_PATTERNS
 from mosaics.models.dalle.caches import CACHES, bytes_per_candidate
-from mosaics.models.dalle.decoder import Decoder
+from mosaics.models.dalle.decoder import Decoder, row_wise_products
 from mosaics.sampling import candidate_uniforms, draw
 from testing_utils import tiny_dalle
 
@@ -48,6 +48,7 @@ def naive_generate(model, text, uniforms, prefix=None, guidance_scale=1.0, **arg
 
 
 @torch.no_grad()
+@row_wise_products(torch.device("cpu"))
 def cached_logits(model, text, indices, given: int = 0) -> torch.Tensor:
     """Logits of the positions from `given` on, one step each; `indices` (P, C, W, W) are what is fed."""
     candidates = indices.shape[1]
@@ -149,7 +150,17 @@ def test_a_candidate_is_the_same_in_any_batch(arguments):
 @pytest.mark.parametrize(
     "size", [{}, {"hidden_size": 96, "num_attention_heads": 3, "intermediate_size": 200}], ids=str
 )
-def test_logits_of_a_candidate_are_bit_equal_in_any_batch_on_the_cpu(size):
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_logits_of_a_candidate_are_bit_equal_in_any_batch_on_the_cpu(size, precision):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        check_that_logits_are_equal_in_any_batch(size)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def check_that_logits_are_equal_in_any_batch(size):
     model, text, indices = dalle(**size), texts(3), codes(3, 32)
     together = cached_logits(model, text, indices).unflatten(0, (3, 32))
     for candidates in (4, 5, 7, 16, 31):

@@ -8,6 +8,8 @@ On the CPU in float32 the results of a candidate do not depend, to the last bit,
 products run through kernels that treat every row alike whatever their number, once there are at least [`MIN_ROWS`].
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +23,23 @@ if TYPE_CHECKING:
     from mosaics.models.dalle.modeling_dalle import DalleLayer, DalleTransformer
 
 MIN_ROWS = 4  # matrix-vector kernels add in another order than matrix-matrix ones; those with 2 and 3 rows vary too
+
+
+@contextmanager
+def row_wise_products(device: torch.device) -> Iterator[None]:
+    """Keeps products on the CPU to kernels that treat rows alike, whatever `set_float32_matmul_precision` says.
+
+    Below "highest" torch takes kernels for attention whose order of addition depends on the number of rows.
+    """
+    precision = torch.get_float32_matmul_precision()
+    if device.type != "cpu" or precision == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 class InferenceLinear:

@@ -7,7 +7,7 @@ import torch
 
 from mosaics.models.dalle.caches import bytes_per_candidate
 from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
-from mosaics.models.dalle.decoder import MIN_ROWS, Decoder
+from mosaics.models.dalle.decoder import MIN_ROWS, Decoder, row_wise_products
 from mosaics.sampling import candidate_uniforms, check_sampling, draw, guide
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def decode(
     tokens = torch.zeros(prompts, candidates, count, dtype=torch.long, device=device)
     batch_size = request.batch_size or default_batch_size(config, model.image_head.weight.device)
     prompts_at_once, candidates_at_once = max(1, batch_size // candidates), min(batch_size, candidates)
-    with torch.autocast(device.type, enabled=False):
+    with torch.autocast(device.type, enabled=False), row_wise_products(device):
         decoder = Decoder(model)
         for prompt in range(0, prompts, prompts_at_once):
             some_prompts = slice(prompt, min(prompt + prompts_at_once, prompts))
