@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.configuration_utils import FrozenDict
 from diffusers.image_processor import VaeImageProcessor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -35,6 +36,12 @@ OUTPUT_TYPES = ("pil", "np", "pt")
 MAX_COUNT = 1_000_000
 MAX_BATCH = 64
 DOWNLOAD_ARGUMENTS = ("cache_dir", "force_download", "proxies", "local_files_only", "token", "revision", "variant")
+
+
+class PipelineDictionary(FrozenDict):
+    """The components by name; transformers before 5.20 reads `_commit_hash` of the config of a task's model."""
+
+    _commit_hash = None
 
 
 class DallePipeline(DiffusionPipeline):
@@ -83,6 +90,11 @@ class DallePipeline(DiffusionPipeline):
         )
         self.image_processor = VaeImageProcessor(do_normalize=False)
         self._interrupt = False
+
+    @property
+    def config(self) -> FrozenDict:
+        """The components by name, as diffusers gives them."""
+        return PipelineDictionary(super().config)
 
     @property
     def interrupt(self) -> bool:
