@@ -8,9 +8,9 @@ import textwrap
 from pathlib import Path
 
 import torch
-from testing_utils import tiny_dalle
 
 from mosaics.models.dalle.modeling_dalle import DalleTransformer
+from testing_utils import tiny_dalle
 
 SHARE = textwrap.dedent(
     """
