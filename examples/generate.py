@@ -60,7 +60,9 @@ def main() -> None:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     sheet.resize(size, Image.Resampling.LANCZOS).save(arguments.output)
     count = len(arguments.prompts) * arguments.num_candidates
-    print(f"{arguments.output}: {count} candidates drawn, {time.perf_counter() - started:.1f} s with loading.")
+    print(
+        f"{arguments.output}: {count} candidates, {time.perf_counter() - started:.1f} s to load, draw and rank them."
+    )
 
 
 if __name__ == "__main__":
