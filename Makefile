@@ -25,12 +25,12 @@ test: .venv/.test  ## The tests, on the CPU
 	$(BIN)/python -m pytest
 
 check: .venv/.test  ## Lint, writing nothing
-	$(BIN)/ruff format --check src tests examples
-	$(BIN)/ruff check src tests examples
+	$(BIN)/ruff format --check src tests examples docs
+	$(BIN)/ruff check src tests examples docs
 
 style: .venv/.test  ## Format and fix
-	$(BIN)/ruff format src tests examples
-	$(BIN)/ruff check --fix src tests examples
+	$(BIN)/ruff format src tests examples docs
+	$(BIN)/ruff check --fix src tests examples docs
 
 docs: .venv/.docs  ## The documentation, into site/
 	$(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs.yml

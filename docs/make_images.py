@@ -48,6 +48,7 @@ def sheet(pictures: list[Image.Image], captions: list[str], columns: int) -> Ima
 
 
 def wrap(text: str, font: ImageFont.ImageFont, width: int) -> str:
+    """Breaks a caption into lines of at most `width` pixels."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
