@@ -1,0 +1,93 @@
+#!/usr/bin/env python
+"""Measures how often a pipeline draws what the caption says, by the judge, for the best of N candidates by CLIP.
+
+    python examples/emoji/score.py outputs/emoji/dalle/pipeline --best_of 1 8 64 --num_prompts 500
+
+The prompts are captions of held-out scenes, drawn by a fixed hash; candidate i of prompt p has the seed p * 10000 + i.
+Beside every score stands what the judge reads right on the real pictures of the same scenes.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+import yaml
+from tqdm.auto import tqdm
+
+from mosaics import DallePipeline, default_checkpoint
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from emoji.judge import Judge
+from emoji.scenes import EmojiScenes
+
+RECIPES = Path(__file__).parents[1] / "recipes" / "emoji"
+STATEMENTS = ("object", "colour", "relation", "count", "style", "all")
+SEEDS_OF_A_PROMPT = 10_000
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("pipeline", nargs="?", help="Folder or Hub repository; the embedded checkpoint if not given.")
+    parser.add_argument("--judge", default="outputs/emoji/judge", help="Folder that train_judge.py wrote.")
+    parser.add_argument("--split", default="test", choices=("test", "test_concepts"), help="Which held-out scenes.")
+    parser.add_argument("--num_prompts", type=int, default=500, help="Held-out captions to draw (500).")
+    parser.add_argument("--best_of", type=int, nargs="+", default=[1, 8], help="Numbers of candidates (1 8).")
+    parser.add_argument("--temperature", type=float, default=1.0, help="Below 1: safer, less varied (1.0).")
+    parser.add_argument("--top_p", type=float, help="Draw from the most likely codes that hold this probability.")
+    parser.add_argument("--guidance_scale", type=float, default=1.0, help="Above 1: closer to the prompt (1.0).")
+    parser.add_argument("--output", type=Path, help="JSON file for the scores.")
+    return parser.parse_args()
+
+
+def candidates_of(pipe: DallePipeline, caption: str, number: int, count: int, sampling: dict) -> list[tuple]:
+    """`(clip score, picture)` of the candidates of one prompt, in the order of their seeds."""
+    first = number * SEEDS_OF_A_PROMPT
+    seeds = list(range(first, first + count))
+    output = pipe(caption, num_candidates=count, num_images_per_prompt=count, seed=seeds, output_type="pt", **sampling)
+    drawn = sorted(zip(output.seeds, output.clip_scores, output.images, strict=True), key=lambda item: item[0])
+    return [(score, image) for _, score, image in drawn]
+
+
+def table(scores: dict[str, dict[str, list[bool]]]) -> str:
+    """The shares of correct statements, a row each for the real pictures and for every number of candidates."""
+    lines = [f"{'':14}" + "".join(f"{name:>10}" for name in STATEMENTS)]
+    for row, by_name in scores.items():
+        cells = [f"{100 * sum(v) / len(v):.1f} %" if (v := by_name[name]) else "-" for name in STATEMENTS]
+        lines.append(f"{row:14}" + "".join(f"{cell:>10}" for cell in cells))
+    counts = next(iter(scores.values()))
+    return "\n".join([*lines, f"{'scenes':14}" + "".join(f"{len(counts[name]):>10}" for name in STATEMENTS)])
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    options = yaml.safe_load((RECIPES / "dalle.yaml").read_text())["dataset_options"]
+    scenes = EmojiScenes(arguments.split, **{**options, "length": arguments.num_prompts})
+    pipe = DallePipeline.from_pretrained(arguments.pipeline or default_checkpoint())
+    pipe.set_progress_bar_config(disable=True)
+    judge = Judge.from_pretrained(arguments.judge).eval()
+    sampling = {name: getattr(arguments, name) for name in ("temperature", "top_p", "guidance_scale")}
+    scores: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for number in tqdm(range(len(scenes)), unit=" prompts"):
+        item = scenes[number]
+        drawn = candidates_of(pipe, item["caption"], number, max(arguments.best_of), sampling)
+        pictures = {"real": item["pixel_values"]}
+        for count in sorted(arguments.best_of):
+            pictures[f"best of {count}"] = max(drawn[:count], key=lambda pair: pair[0] or 0.0)[1]
+        readings = judge.read(torch.stack(list(pictures.values())))
+        for row, reading in zip(pictures, readings, strict=True):
+            for statement, right in judge.correct(item["scene"], reading).items():
+                scores[row][statement].append(right)
+    print(table(scores))
+    if arguments.output is not None:
+        shares = {row: {name: sum(v) / len(v) for name, v in names.items()} for row, names in scores.items()}
+        arguments.output.write_text(json.dumps({"split": arguments.split, **sampling, "shares": shares}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
