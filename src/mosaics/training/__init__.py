@@ -9,6 +9,7 @@ from mosaics.training.finite import NonFiniteError
 from mosaics.training.identity import ChangedSettingsError
 from mosaics.training.image_grid import image_grid
 from mosaics.training.model_settings import config_from_settings
+from mosaics.training.processes import fair_share_of_cores
 from mosaics.training.run import TrainingRun
 from mosaics.training.schedules import (
     cosine_anneal,
@@ -31,6 +32,7 @@ __all__ = [
     "config_from_settings",
     "cosine_anneal",
     "exponential_anneal",
+    "fair_share_of_cores",
     "find_checkpoint",
     "image_grid",
     "learning_rate_at",

@@ -41,6 +41,9 @@ class TrainingConfig:
     lr_schedule: Literal["cosine", "linear", "constant"] = _option("cosine", "Decay of the learning rate.")
     warmup_steps: int = _option(100, "Optimizer steps of linear warm-up.")
     lr_decay_steps: int | None = _option(None, "Step at which the decay is complete (max_steps).")
+    optimizer: Literal["adamw", "muon"] = _option(
+        "adamw", "muon: Muon for the matrices of linear layers, AdamW for the rest; fewer steps for transformers."
+    )
     adam_beta1: float = _option(0.9, "AdamW: decay of the mean of the gradients.")
     adam_beta2: float = _option(0.99, "AdamW: decay of the mean of their squares.")
     adam_epsilon: float = _option(1e-8, "AdamW: added to the denominator.")
@@ -58,6 +61,9 @@ class TrainingConfig:
     )
     matmul_precision: Literal["highest", "high", "medium"] | None = _option(
         None, 'Passed to torch.set_float32_matmul_precision; by default "medium" on CPU, "high" elsewhere.'
+    )
+    cpu_threads: int | None = _option(
+        None, "On the CPU, threads that compute in each process; by default the machine's cores are shared evenly."
     )
     gradient_checkpointing: bool = _option(False, "Recompute activations in the backward pass to save memory.")
     torch_compile: bool = _option(False, "Compile the model with torch.compile (inductor).")
@@ -97,6 +103,7 @@ class TrainingConfig:
             "checkpoints_total_limit",
             "logging_steps",
             "eval_steps",
+            "cpu_threads",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -22,6 +22,7 @@ _TRAJECTORY = (
     "learning_rate_end",
     "lr_schedule",
     "warmup_steps",
+    "optimizer",
     "adam_beta1",
     "adam_beta2",
     "adam_epsilon",

@@ -1,11 +1,12 @@
-"""AdamW with the usual split of the parameters."""
+"""The optimizer, with the usual split of the parameters."""
 
 import torch
 from torch import nn
 
 from mosaics.training.config import TrainingConfig
+from mosaics.training.muon import MuonWithAdamW
 
-__all__ = ["build_optimizer", "decayed_parameters"]
+__all__ = ["build_optimizer", "decayed_parameters", "hidden_matrices"]
 
 
 def decayed_parameters(model: nn.Module) -> set[str]:
@@ -25,25 +26,41 @@ def decayed_parameters(model: nn.Module) -> set[str]:
     return decayed
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig, device: torch.device) -> torch.optim.AdamW:
-    """AdamW over the trained parameters of a model, fused where PyTorch has it.
+def hidden_matrices(model: nn.Module) -> set[str]:
+    """Names of the parameters that Muon is for: weights of linear layers, apart from the output heads."""
+    return {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.weight.requires_grad and not name.endswith("head")
+    }
+
+
+def build_optimizer(model: nn.Module, config: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
+    """The optimizer that `config.optimizer` names, over the trained parameters of a model, fused where PyTorch has it.
 
     Raises:
-        ValueError: If the model has no parameter that requires a gradient.
+        ValueError: If the model has no parameter that requires a gradient, or Muon no matrix to work on.
     """
     decayed = decayed_parameters(model)
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not named:
         raise ValueError(f"{type(model).__name__} has no parameter with requires_grad=True: nothing to train.")
-    groups = [
-        {"params": [p for name, p in named if name in decayed], "weight_decay": config.weight_decay},
-        {"params": [p for name, p in named if name not in decayed], "weight_decay": 0.0},
-    ]
+    matrices = hidden_matrices(model) if config.optimizer == "muon" else set()
+    if config.optimizer == "muon" and not matrices:
+        raise ValueError(f"optimizer=muon works on linear layers, {type(model).__name__} has none: use adamw.")
+
+    def group(names: set[str], weight_decay: float) -> list[dict]:
+        parameters = [parameter for name, parameter in named if name in names]
+        return [{"params": parameters, "weight_decay": weight_decay}] if parameters else []
+
+    others = {name for name, _ in named} - matrices
+    adamw_groups = group(others & decayed, config.weight_decay) + group(others - decayed, 0.0)
+    arguments = {
+        "lr": config.learning_rate,
+        "betas": (config.adam_beta1, config.adam_beta2),
+        "eps": config.adam_epsilon,
+    }
+    if matrices:
+        return MuonWithAdamW(group(matrices, config.weight_decay), adamw_groups, **arguments)
     fused = device.type in ("cpu", "cuda", "xpu", "mps") and all(p.is_floating_point() for _, p in named)
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-        fused=fused,
-    )
+    return torch.optim.AdamW(adamw_groups, fused=fused, **arguments)

@@ -9,7 +9,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 
 from mosaics.training.config import TrainingConfig
 
-__all__ = ["build_accelerator", "sum_over_processes"]
+__all__ = ["build_accelerator", "fair_share_of_cores", "sum_over_processes"]
 
 _UNSUPPORTED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
 
@@ -19,7 +19,7 @@ def build_accelerator(config: TrainingConfig) -> Accelerator:
 
     Also sets the precision of float32 matrix products. On CPU the default is "medium": PyTorch then uses oneDNN,
     about twice as fast as its default on AMD processors and still float32 where the processor has no matrix units
-    for bfloat16 (AMX).
+    for bfloat16 (AMX). And all cores compute: `accelerate launch` by itself would leave one thread to a process.
 
     Raises:
         ValueError: For a tracker that is not installed, or a way of spreading the model that exact checkpoints do not
@@ -52,6 +52,8 @@ def build_accelerator(config: TrainingConfig) -> Accelerator:
             + (" version 1" if kind == DistributedType.FSDP else "")
             + ". To shard a large model, use FSDP with `fsdp_version: 2` in the Accelerate configuration."
         )
+    if accelerator.device.type == "cpu":
+        torch.set_num_threads(config.cpu_threads or fair_share_of_cores())
     launched = accelerator.gradient_accumulation_steps
     if launched != config.gradient_accumulation_steps:
         raise ValueError(
@@ -59,6 +61,12 @@ def build_accelerator(config: TrainingConfig) -> Accelerator:
             "the Accelerate configuration; make them equal."
         )
     return accelerator
+
+
+def fair_share_of_cores() -> int:
+    """Cores that each process of this machine may use; `LOCAL_WORLD_SIZE` is what torchrun tells its processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def sum_over_processes(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
