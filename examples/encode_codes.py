@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from mosaics import DiscreteVAE, default_checkpoint
 from mosaics.data import CodesDescription, CodesWriter, load_captioned_images
 from mosaics.models.codebook_identity import codebook_id
-from mosaics.training import parse_arguments
+from mosaics.training import fair_share_of_cores, parse_arguments
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "emoji" / "codes.yaml"
 
@@ -64,7 +64,9 @@ def main() -> None:
     (arguments,) = parse_arguments(Arguments, default_recipe=DEFAULT_RECIPE, description=__doc__)
     accelerator = Accelerator(mixed_precision=arguments.mixed_precision)
     dvae = DiscreteVAE.from_pretrained(arguments.dvae or Path(default_checkpoint()) / "dvae").eval()
-    dvae.to(accelerator.device)
+    dvae.to(accelerator.device, memory_format=torch.channels_last)  # the faster layout of convolutions
+    if accelerator.device.type == "cpu":  # accelerate launch by itself would leave one thread to a process
+        torch.set_num_threads(fair_share_of_cores())
     data = load_data(arguments, dvae)
     num_samples = len(data) if arguments.num_samples is None else min(arguments.num_samples, len(data))
     description = CodesDescription(
@@ -85,7 +87,8 @@ def main() -> None:
             loader = DataLoader(samples, batch_size=arguments.batch_size, num_workers=arguments.dataloader_num_workers)
             for batch in loader:
                 with torch.inference_mode(), accelerator.autocast():
-                    indices = dvae.encode(batch["pixel_values"].to(accelerator.device))
+                    pixels = batch["pixel_values"].to(accelerator.device, memory_format=torch.channels_last)
+                    indices = dvae.encode(pixels)
                 shard.append(indices, batch["caption"])
                 progress.update(len(indices))
     accelerator.wait_for_everyone()

@@ -49,12 +49,19 @@ class Arguments:
     kl_weight: float = field(default=6.6, metadata={"help": "Weight of the KL to the uniform prior, beta."})
     kl_steps: int = field(default=5_000, metadata={"help": "Steps over which the KL weight rises from 0."})
     warmup_autoencoder_steps: int = field(
-        default=0, metadata={"help": "First steps without codes; then the codes start as k-means of the features."}
+        default=0, metadata={"help": "First steps without codes; set kmeans_images, or the codes start at random."}
     )
+    kmeans_images: int = field(
+        default=0, metadata={"help": "After the warm-up codes start as k-means of this many images' features; 0: no."}
+    )
+    kmeans_sharpness: float = field(default=5.0, metadata={"help": "How much more probable near centroids are."})
     split_codes_steps: int = field(
         default=100, metadata={"help": "Every this many steps dead codes take half of a crowded code's cell."}
     )
     split_codes_until: int = field(default=0, metadata={"help": "Last step at which codes are split; 0: never."})
+    decoder_only: bool = field(
+        default=False, metadata={"help": "Leave the encoder as it is after the start and train on hard codes."}
+    )
     straight_through: bool = field(default=False, metadata={"help": "Decode single sampled codes in training."})
 
 
@@ -86,14 +93,16 @@ def features_of(run: TrainingRun, data, num_images: int) -> torch.Tensor:
     """The encoder's features of some pictures of the data, which ones by the step: the same on every process."""
     numbers = [(run.step * num_images + number) % len(data) for number in range(num_images)]
     pixels = torch.stack([data[number]["pixel_values"] for number in numbers])
-    return torch.cat([run.unwrapped_model.features(part.to(run.device)) for part in pixels.split(64)])
+    features = [run.unwrapped_model.features(part.to(run.device)) for part in pixels.split(64)]
+    return torch.cat(features).permute(0, 2, 3, 1).flatten(end_dim=2)
 
 
 def tend_codes(run: TrainingRun, data, arguments: Arguments) -> None:
     """Codes start as k-means of the features after the warm-up; then, at intervals, dead codes split crowded ones."""
     start, generator = arguments.warmup_autoencoder_steps, torch.Generator().manual_seed(run.config.seed + run.step)
-    if run.step == start > 0:
-        run.unwrapped_model.initialize_codes(features_of(run, data, 512), generator=generator)
+    if arguments.kmeans_images and run.step == start:
+        features = features_of(run, data, arguments.kmeans_images).unique(dim=0)  # flat background counts once
+        run.unwrapped_model.initialize_codes(features, arguments.kmeans_sharpness, generator=generator)
     elif start < run.step <= arguments.split_codes_until and run.step % arguments.split_codes_steps == 0:
         split = run.unwrapped_model.split_codes(features_of(run, data, 256), generator=generator)
         run.log({"split_codes": split})
@@ -124,6 +133,8 @@ def main() -> None:
     size = arguments.image_size
     model = DiscreteVAE(config_from_settings(DiscreteVAEConfig, arguments.model, image_size=size))
     model.to(memory_format=torch.channels_last)  # the faster layout of convolutions, on CPU and GPU
+    if arguments.decoder_only:
+        model.encoder.requires_grad_(False)
     processor = DiscreteVAEImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
     train_data, eval_data = load_train_data(arguments), load_eval_data(arguments)
     run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)
@@ -134,6 +145,7 @@ def main() -> None:
         kl_weight = cosine_anneal(run.step, 0.0, arguments.kl_weight, arguments.kl_steps)
         warming_up = run.step < arguments.warmup_autoencoder_steps
         tend_codes(run, train_data, arguments)
+        run.unwrapped_model.decoder.quantizer.train(not arguments.decoder_only)
         pixels = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
         output = run.model(
             pixels, temperature, 0.0 if warming_up else kl_weight, arguments.straight_through, warming_up

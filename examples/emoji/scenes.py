@@ -35,15 +35,16 @@ WHITE_SHARE = 0.3
 OTHER_NAME_SHARE = 0.1
 EVERYDAY_NAME_SHARE = 0.4
 RELATIONS = ("left of", "above")
-# side of a picture and (x, y) of its corners, on a canvas of 64 x 64
+# Side of a picture and (x, y) of its corners, on a canvas of 64 x 64. A single object fills whole cells of a grid of
+# 8 or 4 pixels, and small ones lie alike in theirs, so that an object has the same codes wherever it stands.
 LAYOUTS = MappingProxyType(
     {
-        "object": (52, ((6, 6),)),
+        "object": (48, ((8, 8),)),
         "left of": (30, ((1, 17), (33, 17))),
         "above": (30, ((17, 1), (17, 33))),
-        2: (29, ((2, 17), (33, 17))),
-        3: (29, ((18, 2), (2, 33), (33, 33))),
-        4: (29, ((2, 2), (33, 2), (2, 33), (33, 33))),
+        2: (30, ((1, 17), (33, 17))),
+        3: (30, ((17, 1), (1, 33), (33, 33))),
+        4: (30, ((1, 1), (33, 1), (1, 33), (33, 33))),
     }
 )
 

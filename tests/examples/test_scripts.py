@@ -53,7 +53,11 @@ def trained(tmp_path_factory):
     run_script(
         "train_dvae.py",
         *training(folder / "dvae", steps=3),
-        *("--model", DVAE, "--warmup_autoencoder_steps", "1", "--kl_steps", "2", "--temperature_steps", "2"),
+        *("--model", DVAE, "--warmup_autoencoder_steps", "1", "--kmeans_images", "32", "--kl_steps", "2"),
+        *(
+            "--temperature_steps",
+            "2",
+        ),
     )
     run_script(
         "train_clip.py",

@@ -95,6 +95,36 @@ def test_training_moves_every_parameter():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
+def identity_dvae(**fields):
+    fields = {"num_groups": 1, "patch_size": 4, "codebook_dim": 64, "hidden_size": 64, "identity_start": True} | fields
+    return tiny_dvae(**fields)
+
+
+def test_with_an_identity_start_the_features_are_the_pixels_of_the_patch():
+    features = identity_dvae().features(pixels())
+    expected = torch.nn.functional.pixel_unshuffle(map_pixels(pixels()), 4)
+    torch.testing.assert_close(features[:, :48], expected)
+
+
+def test_with_an_identity_start_and_kmeans_codes_patches_that_are_codes_come_back():
+    dvae = identity_dvae(num_embeddings=8).eval()
+    x = pixels(2, 4).repeat(1, 1, 4, 4)  # two patches, so that eight centroids hold both
+    dvae.initialize_codes(dvae.features(x), generator=torch.Generator().manual_seed(0))
+    # The logit is decoded as the straight line through its ends, which is off by at most 0.08 in a pixel.
+    assert (dvae.decode(dvae.encode(x)) - x).abs().max() < 0.1
+
+
+def test_after_an_identity_start_every_parameter_learns():
+    dvae = identity_dvae().train()
+    optimizer = torch.optim.SGD(dvae.parameters(), lr=0.1)
+    before = {name: parameter.detach().clone() for name, parameter in dvae.named_parameters()}
+    for _ in range(2):  # zero ends of residual paths hide what is before them from the first step
+        dvae(pixels(), kl_weight=1.0).loss.backward()
+        optimizer.step()
+    still = [name for name, parameter in dvae.named_parameters() if torch.equal(parameter, before[name])]
+    assert still == []
+
+
 def test_a_few_steps_lower_the_loss_on_one_picture():
     dvae = tiny_dvae().train()
     optimizer = torch.optim.Adam(dvae.parameters(), lr=1e-2)
@@ -226,6 +256,7 @@ def test_wrong_indices_are_refused(bad, message):
         {"hidden_size": 6},
         {"stem_kernel_size": 2},
         {"pixel_epsilon": 0.5},
+        {"identity_start": True, "codebook_dim": 2},
     ],
 )
 def test_impossible_configurations_are_refused(fields):

@@ -30,6 +30,11 @@ class DiscreteVAEConfig(PreTrainedConfig):
             backgrounds have an unbounded density, which then outweighs everything else in the picture: -1.5 (about 17
             of 255 grey levels in mid-tones) keeps the loss on the objects of drawn pictures.
         pixel_epsilon (`float`, defaults to 0.1): Margin of the pixel map of the logit-Laplace likelihood.
+        identity_start (`bool`, defaults to `False`): Initialise the main path as the identity and every residual path
+            as zero (Zhang et al. 2019, https://arxiv.org/abs/1901.09321), so that the encoder's features are the
+            pixels of a patch and a code vector is decoded as one. With codes started by k-means a model without
+            pooling begins as a codebook of patches and only gets better from there; from random weights it needs
+            thousands of steps to come that far.
     """
 
     model_type = "mosaics_dvae"
@@ -46,6 +51,7 @@ class DiscreteVAEConfig(PreTrainedConfig):
     residual_gain: float | int | None = None
     min_log_scale: float | int | None = None
     pixel_epsilon: float | int = 0.1
+    identity_start: bool = False
 
     @property
     def downsample_factor(self) -> int:
@@ -98,6 +104,15 @@ class DiscreteVAEConfig(PreTrainedConfig):
             raise ValueError(
                 f"DiscreteVAEConfig.hidden_size must be divisible by bottleneck_ratio = {self.bottleneck_ratio}, "
                 f"got {self.hidden_size}."
+            )
+
+    def validate_identity_start(self):
+        """The main path is wide enough for the pixels of a patch; called by the strict dataclass."""
+        needed = self.num_channels * self.patch_size**2
+        if self.identity_start and min(self.hidden_size, self.codebook_dim) < needed:
+            raise ValueError(
+                f"DiscreteVAEConfig.identity_start needs hidden_size and codebook_dim of at least num_channels * "
+                f"patch_size**2 = {needed}, got {self.hidden_size} and {self.codebook_dim}."
             )
 
 

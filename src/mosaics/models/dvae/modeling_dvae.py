@@ -39,9 +39,21 @@ class DiscreteVAEOutput(ModelOutput):
     codebook_usage: torch.FloatTensor | None = None
 
 
-def convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
+class MainPath(nn.Conv2d):
+    """A convolution outside the residual paths: the identity at first, if `config.identity_start`."""
+
+
+class PathEnd(nn.Conv2d):
+    """The last convolution of a residual path: zero at first, if `config.identity_start`."""
+
+
+class PixelHead(nn.Conv2d):
+    """The decoder's last convolution: at first the logits of its first inputs, if `config.identity_start`."""
+
+
+def convolution(in_channels: int, out_channels: int, kernel_size: int, layer: type[nn.Conv2d] = nn.Conv2d):
     """A convolution that keeps height and width."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=(kernel_size - 1) // 2)
+    return layer(in_channels, out_channels, kernel_size, padding=(kernel_size - 1) // 2)
 
 
 class BottleneckBlock(nn.Module):
@@ -50,10 +62,13 @@ class BottleneckBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_sizes: tuple[int, ...], config: DiscreteVAEConfig):
         super().__init__()
         self.gain = config.post_gain
-        self.id_path = convolution(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        same = in_channels == out_channels
+        self.id_path = nn.Identity() if same else convolution(in_channels, out_channels, 1, MainPath)
         widths = [in_channels, *[out_channels // config.bottleneck_ratio] * (len(kernel_sizes) - 1), out_channels]
+        layers = [nn.Conv2d] * (len(kernel_sizes) - 1) + [PathEnd]
         self.res_path = nn.ModuleList(
-            convolution(*channels, kernel) for channels, kernel in zip(pairwise(widths), kernel_sizes, strict=True)
+            convolution(*channels, kernel, layer)
+            for channels, kernel, layer in zip(pairwise(widths), kernel_sizes, layers, strict=True)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -76,7 +91,9 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [config.hidden_size * 2**group for group in range(config.num_groups)]
         self.patch_size = config.patch_size
-        self.input = convolution(config.num_channels * config.patch_size**2, widths[0], config.stem_kernel_size)
+        self.input = convolution(
+            config.num_channels * config.patch_size**2, widths[0], config.stem_kernel_size, MainPath
+        )
         self.groups = nn.ModuleList(
             block_group(a, b, (3, 3, 3, 1), config) for a, b in zip([widths[0], *widths[:-1]], widths, strict=True)
         )
@@ -107,7 +124,7 @@ class Decoder(nn.Module):
             block_group(a, b, (1, 3, 3, 3), config)
             for a, b in zip([config.codebook_dim, *widths[:-1]], widths, strict=True)
         )
-        self.output = convolution(widths[-1], 2 * config.num_channels * config.patch_size**2, 1)
+        self.output = convolution(widths[-1], 2 * config.num_channels * config.patch_size**2, 1, PixelHead)
 
     def forward(self, quantized: torch.Tensor) -> torch.Tensor:
         hidden = quantized
@@ -134,10 +151,31 @@ class DiscreteVAEPreTrainedModel(MosaicsPreTrainedModel):
         if isinstance(module, nn.Conv2d):
             init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
             init.zeros_(module.bias)
+            if self.config.identity_start:
+                self._start_as_identity(module)
         elif isinstance(module, GumbelQuantizer):
             # One code is seen at a time (fan-in 1 in effect), unlike the dense 1x1 convolution the paper writes.
             init.normal_(module.codebook, std=1.0)
             init.zeros_(module.bias)
+
+    def _start_as_identity(self, module: nn.Conv2d) -> None:
+        """`config.identity_start`: features are mapped pixels, which are positive, so that no ReLU changes them."""
+        if isinstance(module, PathEnd):
+            init.zeros_(module.weight)
+        elif isinstance(module, MainPath):
+            init.dirac_(module.weight)
+            bias = torch.zeros_like(module.bias)
+            bias[module.in_channels :] = 0.1  # spare channels: constant, but positive, or no gradient would reach them
+            init.copy_(module.bias, bias)
+        elif isinstance(module, PixelHead):
+            # The straight line through the ends of the logit on [epsilon, 1 - epsilon].
+            epsilon, means = self.config.pixel_epsilon, module.out_channels // 2
+            slope = 2 * math.log((1 - epsilon) / epsilon) / (1 - 2 * epsilon)
+            weight, bias = torch.zeros_like(module.weight), torch.zeros_like(module.bias)
+            weight[:means] = slope * nn.init.dirac_(torch.empty_like(weight[:means]))
+            bias[:means] = -slope / 2
+            init.copy_(module.weight, weight)
+            init.copy_(module.bias, bias)
 
 
 class DiscreteVAE(DiscreteVAEPreTrainedModel):
