@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
-from torch.utils.data import Subset
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel, set_seed
 
 from mosaics import default_checkpoint
-from mosaics.data import load_captioned_images, tokenize
+from mosaics.data import load_eval_data, load_train_data, tokenize
 from mosaics.pipelines.reranking import clip_pixels, clip_text_config, clip_text_inputs
 from mosaics.training import TrainingConfig, TrainingRun, parse_arguments
 
@@ -49,27 +48,11 @@ class Arguments:
     )
 
 
-def load_train_data(arguments: Arguments):
-    options = arguments.dataset_options or {}
-    if arguments.dataset == "emoji":
-        from emoji.scenes import EmojiScenes  # the folder beside this script
+def emoji_scenes(split: str, **options):
+    """The captioned emoji scenes of the folder beside this script."""
+    from emoji.scenes import EmojiScenes
 
-        return EmojiScenes("train", size=arguments.image_size, **options)
-    return load_captioned_images(arguments.dataset, arguments.image_size, **options)
-
-
-def load_eval_data(arguments: Arguments):
-    options, count = arguments.dataset_options or {}, arguments.num_eval_samples
-    if arguments.dataset == "emoji":
-        from emoji.scenes import EmojiScenes
-
-        return EmojiScenes("test", size=arguments.image_size, **{**options, "length": count})
-    if arguments.eval_split is None:
-        return None
-    data = load_captioned_images(
-        arguments.dataset, arguments.image_size, **{**options, "split": arguments.eval_split, "streaming": False}
-    )
-    return Subset(data, range(min(count, len(data))))
+    return EmojiScenes(split, **options)
 
 
 def main() -> None:
@@ -85,7 +68,9 @@ def main() -> None:
     )
     side = {"height": arguments.image_size, "width": arguments.image_size}
     processor = CLIPImageProcessorPil(size={"shortest_edge": arguments.image_size}, crop_size=side)
-    train_data, eval_data = load_train_data(arguments), load_eval_data(arguments)
+    source = (arguments.dataset, arguments.image_size, arguments.dataset_options, {"emoji": emoji_scenes})
+    train_data = load_train_data(*source)
+    eval_data = load_eval_data(*source, split=arguments.eval_split, num_samples=arguments.num_eval_samples)
     run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)
 
     def contrast(batch: dict) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,11 +15,10 @@ from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
-from torch.utils.data import Subset
 from transformers import AutoTokenizer, set_seed
 
 from mosaics import DallePipeline, DalleTransformer, DalleTransformerConfig, DiscreteVAE, default_checkpoint
-from mosaics.data import CodesDataset, load_captioned_images, tokenize
+from mosaics.data import CodesDataset, load_eval_data, load_train_data, tokenize
 from mosaics.models.codebook_identity import codebook_id
 from mosaics.pipelines.reranking import load_clip
 from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, parse_arguments
@@ -60,29 +59,11 @@ class Arguments:
     bpe_dropout: float = field(default=0.1, metadata={"help": "BPE dropout in training; 0.1 in Appendix B."})
 
 
-def load_train_data(arguments: Arguments, dvae: DiscreteVAE):
-    if arguments.codes is not None:
-        return CodesDataset(arguments.codes, codebook_id=codebook_id(dvae))
-    options = arguments.dataset_options or {}
-    if arguments.dataset == "emoji":
-        from emoji.scenes import EmojiScenes  # the folder beside this script
+def emoji_scenes(split: str, **options):
+    """The captioned emoji scenes of the folder beside this script."""
+    from emoji.scenes import EmojiScenes
 
-        return EmojiScenes("train", size=dvae.config.image_size, **options)
-    return load_captioned_images(arguments.dataset, dvae.config.image_size, **options)
-
-
-def load_eval_data(arguments: Arguments, dvae: DiscreteVAE):
-    options, count = arguments.dataset_options or {}, arguments.num_eval_samples
-    if arguments.dataset == "emoji":
-        from emoji.scenes import EmojiScenes
-
-        return EmojiScenes("test", size=dvae.config.image_size, **{**options, "length": count})
-    if arguments.eval_split is None:
-        return None
-    data = load_captioned_images(
-        arguments.dataset, dvae.config.image_size, **{**options, "split": arguments.eval_split, "streaming": False}
-    )
-    return Subset(data, range(min(count, len(data))))
+    return EmojiScenes(split, **options)
 
 
 def codes_of(batch: dict, dvae: DiscreteVAE) -> torch.LongTensor:
@@ -133,7 +114,12 @@ def main() -> None:
         image_grid_size=dvae.config.grid_size,
         codebook_id=codebook_id(dvae),
     )
-    train_data, eval_data = load_train_data(arguments, dvae), load_eval_data(arguments, dvae)
+    source = (arguments.dataset, dvae.config.image_size, arguments.dataset_options, {"emoji": emoji_scenes})
+    if arguments.codes is not None:
+        train_data = CodesDataset(arguments.codes, codebook_id=codebook_id(dvae))
+    else:
+        train_data = load_train_data(*source)
+    eval_data = load_eval_data(*source, split=arguments.eval_split, num_samples=arguments.num_eval_samples)
     model = DalleTransformer(model_config)
     if arguments.attn_implementation is not None:
         model.set_attn_implementation(arguments.attn_implementation)

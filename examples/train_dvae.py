@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
-from torch.utils.data import Subset
 from transformers import set_seed
 
 from mosaics import DiscreteVAE, DiscreteVAEConfig
-from mosaics.data import load_captioned_images
+from mosaics.data import load_eval_data, load_train_data
 from mosaics.models.dvae import DiscreteVAEImageProcessor
 from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, cosine_anneal, parse_arguments
 
@@ -65,27 +64,11 @@ class Arguments:
     straight_through: bool = field(default=False, metadata={"help": "Decode single sampled codes in training."})
 
 
-def load_train_data(arguments: Arguments):
-    options = arguments.dataset_options or {}
-    if arguments.dataset == "emoji":
-        from emoji.scenes import EmojiScenes  # the folder beside this script
+def emoji_scenes(split: str, **options):
+    """The captioned emoji scenes of the folder beside this script."""
+    from emoji.scenes import EmojiScenes
 
-        return EmojiScenes("train", size=arguments.image_size, **options)
-    return load_captioned_images(arguments.dataset, arguments.image_size, **options)
-
-
-def load_eval_data(arguments: Arguments):
-    options, count = arguments.dataset_options or {}, arguments.num_eval_samples
-    if arguments.dataset == "emoji":
-        from emoji.scenes import EmojiScenes
-
-        return EmojiScenes("test", size=arguments.image_size, **{**options, "length": count})
-    if arguments.eval_split is None:
-        return None
-    data = load_captioned_images(
-        arguments.dataset, arguments.image_size, **{**options, "split": arguments.eval_split, "streaming": False}
-    )
-    return Subset(data, range(min(count, len(data))))
+    return EmojiScenes(split, **options)
 
 
 @torch.no_grad()
@@ -136,7 +119,9 @@ def main() -> None:
     if arguments.decoder_only:
         model.encoder.requires_grad_(False)
     processor = DiscreteVAEImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
-    train_data, eval_data = load_train_data(arguments), load_eval_data(arguments)
+    source = (arguments.dataset, size, arguments.dataset_options, {"emoji": emoji_scenes})
+    train_data = load_train_data(*source)
+    eval_data = load_eval_data(*source, split=arguments.eval_split, num_samples=arguments.num_eval_samples)
     run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)
     for batch in run:
         temperature = cosine_anneal(

@@ -56,10 +56,10 @@ def test_links_between_files_lead_somewhere(page):
 def test_recipes_are_understood_by_their_scripts(recipe):
     text = recipe.read_text()
     assert text.startswith("# "), "a recipe begins with its command"
-    script = re.search(r"examples/(\w+)\.py", text.splitlines()[0]).group(1)
-    spec = importlib.util.spec_from_file_location(script, ROOT / "examples" / f"{script}.py")
+    script = re.search(r"examples/[\w/]+\.py", text.splitlines()[0]).group()
+    spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[script] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     groups = [module.Arguments, *([module.TrainingConfig] if hasattr(module, "TrainingConfig") else [])]
     parsed = module.parse_arguments(*groups, args=["--recipe", os.fspath(recipe)])

@@ -75,7 +75,7 @@ def convolutions(widths: Sequence[int]) -> nn.Sequential:
     """3 x 3 convolutions with norms, halving the picture after each but the first, then a mean."""
     layers: list[nn.Module] = []
     for index, (a, b) in enumerate(zip([3, *widths[:-1]], widths, strict=True)):
-        layers += [nn.Conv2d(a, b, 3, stride=1 if index == 0 else 2, padding=1), nn.GroupNorm(8, b), nn.GELU()]
+        layers += [nn.Conv2d(a, b, 3, stride=1 if index == 0 else 2, padding=1), nn.GroupNorm(4, b), nn.GELU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())
 
 

@@ -2,42 +2,18 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 
+from example_scripts import EXAMPLES, SCENES, run_script, training
 from mosaics import DallePipeline, DiscreteVAE
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-SCENES = '{"length": 64, "styles": ["noto"], "groups": ["animals & nature"]}'
 DVAE = '{"num_embeddings": 32, "codebook_dim": 16, "hidden_size": 16, "num_groups": 1, "patch_size": 8}'
 TRANSFORMER = '{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}'
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-
-
-def run_script(name: str, *arguments: str) -> None:
-    """Runs a script of the examples as its own main program, in this process."""
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-    before = sys.argv, sys.path[:]
-    sys.argv = [str(EXAMPLES / name), *arguments]
-    try:
-        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
-    finally:
-        sys.argv, sys.path[:] = before
-
-
-def training(folder: Path, steps: int = 2) -> list[str]:
-    return [
-        *("--recipe", "none", "--output_dir", str(folder), "--max_steps", str(steps), "--train_batch_size", "4"),
-        *("--dataset_options", SCENES, "--num_eval_samples", "4", "--eval_steps", "2", "--progress_bar", "false"),
-        *("--learning_rate", "1e-3", "--logging_steps", "1", "--cpu", "true"),
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +91,25 @@ def test_generate_writes_a_sheet(trained, tmp_path):
     )
     with Image.open(sheet) as picture:
         assert picture.size == (68, 134)  # one column, two rows, 2 pixels around each
+
+
+def test_a_pipeline_is_scored_by_the_judge(trained, tmp_path, capsys):
+    from emoji.judge import Judge, JudgeConfig, object_classes
+
+    groups = ["animals & nature", "food & drink", "smileys & emotion"]
+    styles = ["fluent-3d", "noto"]
+    Judge(JudgeConfig(names=object_classes(groups, styles), styles=styles, width=8)).save_pretrained(
+        tmp_path / "judge"
+    )
+    run_script(
+        "emoji/score.py",
+        *(str(trained / "dalle" / "pipeline"), "--judge", str(tmp_path / "judge"), "--num_prompts", "2"),
+        *("--best_of", "1", "2", "--output", str(tmp_path / "scores.json")),
+    )
+    assert "best of 2" in capsys.readouterr().out
+    shares = json.loads((tmp_path / "scores.json").read_text())["shares"]
+    assert list(shares) == ["real", "best of 1", "best of 2"]
+    assert all(0 <= share <= 1 for row in shares.values() for share in row.values())
 
 
 def test_generate_says_what_is_wrong_with_a_prompt(trained):

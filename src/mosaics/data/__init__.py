@@ -8,6 +8,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "BadDataError": "mosaics.data.skipped",
         "load_captioned_images": "mosaics.data.captioned_images",
         "load_captions": "mosaics.data.captioned_images",
+        "load_eval_data": "mosaics.data.training_data",
+        "load_train_data": "mosaics.data.training_data",
         "CodesDataset": "mosaics.data.codes",
         "CodesDescription": "mosaics.data.codes",
         "CodesWriter": "mosaics.data.codes",

@@ -1,0 +1,60 @@
+"""The data that the arguments of a training script name."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from torch.utils.data import Dataset, Subset
+
+from mosaics.data.captioned_images import load_captioned_images
+
+Composer = Callable[..., Dataset]
+NO_COMPOSERS: Mapping[str, Composer] = MappingProxyType({})
+
+
+def load_train_data(
+    dataset: str,
+    image_size: int,
+    options: Mapping[str, Any] | None = None,
+    composers: Mapping[str, Composer] = NO_COMPOSERS,
+) -> Any:
+    """The samples to train on.
+
+    Args:
+        dataset: A name in `composers`, or what [`load_captioned_images`] takes.
+        image_size: Side of the square pictures in pixels.
+        options: More arguments of the composer or of `load_captioned_images`.
+        composers: Data sets that are composed by code, by name: called as `composer(split, size=..., **options)`.
+    """
+    options = dict(options or {})
+    if dataset in composers:
+        return composers[dataset]("train", size=image_size, **options)
+    return load_captioned_images(dataset, image_size, **options)
+
+
+def load_eval_data(
+    dataset: str,
+    image_size: int,
+    options: Mapping[str, Any] | None = None,
+    composers: Mapping[str, Composer] = NO_COMPOSERS,
+    *,
+    split: str | None,
+    num_samples: int,
+) -> Dataset | None:
+    """At most `num_samples` held-out samples: split `"test"` of a composed data set, or else `split`, if any.
+
+    Args:
+        dataset: As for [`load_train_data`].
+        image_size: As for [`load_train_data`].
+        options: As for [`load_train_data`]; a stream is read as a table here.
+        composers: As for [`load_train_data`].
+        split: Split of a data set that is not composed; `None` for no evaluation.
+        num_samples: How many samples.
+    """
+    options = dict(options or {})
+    if dataset in composers:
+        return composers[dataset]("test", size=image_size, **{**options, "length": num_samples})
+    if split is None:
+        return None
+    data = load_captioned_images(dataset, image_size, **{**options, "split": split, "streaming": False})
+    return Subset(data, range(min(num_samples, len(data))))
