@@ -54,6 +54,42 @@ def tiny_dalle(tokenizer=None, dvae=None, **fields):
     return DalleTransformer(DalleTransformerConfig(**(defaults | fields))).eval()
 
 
+def tiny_pixelcnn(**fields):
+    """A PixelCNN of four layers over 4x6 grids of 16 codes, which reach over the whole grid."""
+    from mosaics.models.pixelcnn import PixelCNN, PixelCNNConfig
+
+    defaults = {
+        "num_embeddings": 16,
+        "grid_height": 4,
+        "grid_width": 6,
+        "hidden_size": 12,
+        "num_layers": 4,
+        "first_kernel_size": 5,
+        "kernel_size": 3,
+        "num_attention_heads": 2,
+        "num_conditioning_blocks": 1,
+        "initializer_range": 0.3,
+    }
+    torch.manual_seed(3)
+    return PixelCNN(PixelCNNConfig(**(defaults | fields))).eval()
+
+
+def tiny_wavenet(**fields):
+    """A WaveNet of two stacks of three layers over 16 codes; a code is predicted from the 15 before it."""
+    from mosaics.models.wavenet import WaveNet, WaveNetConfig
+
+    defaults = {
+        "num_embeddings": 16,
+        "hidden_size": 12,
+        "skip_size": 20,
+        "num_stacks": 2,
+        "layers_per_stack": 3,
+        "initializer_range": 0.3,
+    }
+    torch.manual_seed(4)
+    return WaveNet(WaveNetConfig(**(defaults | fields))).eval()
+
+
 def tiny_clip(tokenizer, image_size: int = 16):
     """A CLIP that shares the tokenizer, and its image processor."""
     from transformers import CLIPConfig, CLIPModel

@@ -1,0 +1,67 @@
+"""Sampling the codes of the gated PixelCNN, one after the other."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from mosaics.layers.inference import MIN_ROWS, row_wise_products
+from mosaics.models.pixelcnn.configuration_pixelcnn import PixelCNNConfig
+from mosaics.models.pixelcnn.decoder import Decoder
+from mosaics.models.sampling_request import SampleBatch, SamplingRequest, SamplingStep
+
+if TYPE_CHECKING:
+    from mosaics.models.pixelcnn.modeling_pixelcnn import PixelCNN
+
+
+def decode(
+    model: "PixelCNN", request: SamplingRequest, callback: Callable[[SamplingStep], None] | None
+) -> torch.LongTensor:
+    """Draws all samples (N, h, w), batch by batch."""
+    device = model.head.weight.device
+    indices = torch.empty(request.num_samples, request.num_positions, dtype=torch.long, device=device)
+    with torch.autocast(device.type, enabled=False), row_wise_products(device):
+        decoder = Decoder(model)
+        for batch in request.batches(default_batch_size(model.config, request.shape, device), device):
+            indices[batch.first_sample : batch.first_sample + batch.count] = _draw_batch(
+                decoder, request, batch, callback
+            )
+    return indices.view(-1, *request.shape)
+
+
+def _draw_batch(
+    decoder: Decoder,
+    request: SamplingRequest,
+    batch: SampleBatch,
+    callback: Callable[[SamplingStep], None] | None,
+) -> torch.LongTensor:
+    """Draws the samples of a batch (count, h * w). Nothing here waits for the device."""
+    (height, width), given_rows = request.shape, request.num_given // request.shape[1]
+    indices = torch.zeros(batch.lanes, height * width, dtype=torch.long, device=batch.uniforms.device)
+    decoder.start(batch.lanes, width, batch.class_labels, batch.conditions)
+    for row in range(given_rows):
+        codes = batch.prefix[:, row * width : (row + 1) * width]
+        indices[:, row * width : (row + 1) * width] = codes
+        decoder.read_row(row, codes)
+    for row in range(given_rows, height):
+        decoder.begin_row(row)
+        for column in range(width):
+            position = row * width + column
+            drawn = request.draw(decoder.logits(column), batch.uniforms[:, position])
+            indices[:, position] = drawn
+            decoder.write(drawn[:, None], column)
+            if callback is not None:
+                callback(SamplingStep(position, height * width, batch.first_sample, indices[: batch.count]))
+    return indices[: batch.count]
+
+
+def default_batch_size(config: PixelCNNConfig, grid_size: tuple[int, int], device: torch.device) -> int:
+    """Samples whose caches and windows fit into 512 MiB on the CPU, 4 GiB elsewhere."""
+    budget = 2**29 if device.type == "cpu" else 2**32
+    height, width = grid_size
+    kernel = max(config.kernel_size, config.first_kernel_size)
+    rows = config.num_layers * (kernel // 2 + 4) * (width + kernel)
+    windows = width * (kernel // 2 + 1) * kernel
+    whole_grids = height * width * (2 * config.num_attention_layers + bool(config.upper_grids))
+    numbers = (rows + windows + whole_grids) * config.hidden_size
+    return max(MIN_ROWS, budget // (4 * numbers))

@@ -1,0 +1,93 @@
+"""The scripts that train priors over codes run for a few steps on a small folder of codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from example_scripts import run_script
+from mosaics import PixelCNN, WaveNet
+from mosaics.data import CodesDescription, CodesWriter
+from mosaics.models.codebook_identity import codebook_id
+from testing_utils import tiny_dvae
+
+PIXELCNN = '{"hidden_size": 16, "num_layers": 3, "num_attention_layers": 1, "num_attention_heads": 2}'
+WAVENET = '{"hidden_size": 16, "skip_size": 16, "num_stacks": 1, "layers_per_stack": 3}'
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """24 grids of a tiny discrete VAE, alternately a cat and a dog, and where the priors may be put."""
+    folder, dvae = tmp_path_factory.mktemp("priors"), tiny_dvae()
+    dvae.save_pretrained(folder / "dvae")
+    write_codes(folder / "codes", codebook_id(dvae), dvae.config.num_embeddings)
+    return folder
+
+
+def write_codes(folder: Path, identity: str, num_embeddings: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    description = CodesDescription(identity, num_embeddings, (4, 4), num_samples=24, shard_size=10)
+    writer = CodesWriter(folder, description, rank=0, world_size=1)
+    for shard in writer:
+        count = shard.stop - shard.start
+        names = ["cat" if number % 2 else "dog" for number in range(count)]
+        shard.append(torch.randint(num_embeddings, (count, 4, 4), generator=generator), names)
+    writer.finish()
+
+
+def training(folder: Path, output_dir: Path, steps: int, model: str) -> list[str]:
+    return [
+        *("--codes", str(folder / "codes"), "--output_dir", str(output_dir), "--max_steps", str(steps)),
+        *("--train_batch_size", "4", "--num_eval_samples", "6", "--eval_steps", "2", "--logging_steps", "1"),
+        *("--learning_rate", "1e-2", "--lr_schedule", "constant", "--warmup_steps", "1", "--checkpointing_steps", "2"),
+        *("--progress_bar", "false", "--cpu", "true", "--model", model),
+    ]
+
+
+def losses(output_dir: Path) -> dict[int, float]:
+    rows = [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
+    assert {"bits_per_code", "eval_loss", "eval_bits_per_code"} <= set().union(*rows)
+    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+@pytest.mark.parametrize(
+    ("script", "model", "extra"),
+    [
+        ("train_pixelcnn.py", PIXELCNN, ["--classes_from_captions", "true"]),
+        ("train_wavenet.py", WAVENET, ["--crop_length", "10", "--classes_from_captions", "true"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.endswith(".py") else "",
+)
+def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(script, model, extra, trained, tmp_path):
+    run_script(script, *training(trained, tmp_path / "whole", 4, model), *extra)
+    run_script(script, *training(trained, tmp_path / "parts", 2, model), *extra)
+    allowed = ["--allow_changed", "max_steps"]
+    run_script(script, *training(trained, tmp_path / "parts", 4, model), *extra, *allowed)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole") and len(losses(tmp_path / "whole")) == 4
+    if script == "train_pixelcnn.py":
+        prior = PixelCNN.from_pretrained(tmp_path / "whole")
+        assert prior.generate(class_labels=torch.tensor([0, 1]), seed=0).shape == (2, 4, 4)
+    else:
+        prior = WaveNet.from_pretrained(tmp_path / "whole")
+        assert prior.generate(length=16, class_labels=torch.tensor([0, 1]), seed=0).shape == (2, 16)
+    assert prior.config.id2label == {0: "cat", 1: "dog"}
+
+
+def test_samples_are_decoded_to_pictures(trained, tmp_path):
+    arguments = training(trained, tmp_path, 2, PIXELCNN)
+    run_script("train_pixelcnn.py", *arguments, "--dvae", str(trained / "dvae"))
+    with Image.open(next((tmp_path / "images").glob("samples-*.png"))) as grid:
+        assert grid.width > 64
+    assert PixelCNN.from_pretrained(tmp_path).config.num_classes is None
+
+
+def test_codes_of_another_tokenizer_are_refused(trained, tmp_path):
+    tiny_dvae(num_embeddings=16).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="belong to codebook"):
+        run_script(
+            "train_pixelcnn.py",
+            *training(trained, tmp_path / "out", 2, PIXELCNN),
+            *("--dvae", str(tmp_path / "other")),
+        )
