@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "AudioVQVAE": "mosaics.models.audio_vqvae.modeling_audio_vqvae",
+        "AudioVQVAEConfig": "mosaics.models.audio_vqvae.configuration_audio_vqvae",
         "DallePipelineOutput": "mosaics.pipelines.dalle_output",
         "DallePipeline": "mosaics.pipelines.dalle",
         "DallePipelineConfig": "mosaics.pipelines.configuration_pipeline",
@@ -20,7 +22,15 @@ __getattr__, __dir__, __all__ = lazy_names(
         "DiscreteVAE": "mosaics.models.dvae.modeling_dvae",
         "DiscreteVAEConfig": "mosaics.models.dvae.configuration_dvae",
         "DiscreteVAEImageProcessor": "mosaics.models.dvae.image_processing_dvae",
+        "PixelCNN": "mosaics.models.pixelcnn.modeling_pixelcnn",
+        "PixelCNNConfig": "mosaics.models.pixelcnn.configuration_pixelcnn",
         "PreTrainedModel": "transformers",  # diffusers looks for the base class in the library model_index.json names
+        "VQVAE": "mosaics.models.vqvae.modeling_vqvae",
+        "VQVAE2": "mosaics.models.vqvae2.modeling_vqvae2",
+        "VQVAE2Config": "mosaics.models.vqvae2.configuration_vqvae2",
+        "VQVAEConfig": "mosaics.models.vqvae.configuration_vqvae",
+        "WaveNet": "mosaics.models.wavenet.modeling_wavenet",
+        "WaveNetConfig": "mosaics.models.wavenet.configuration_wavenet",
         "default_checkpoint": "mosaics.pipelines.default",
         "pipeline": "transformers",
     },

@@ -19,6 +19,9 @@ from typing import Any
 
 TASK = "text-to-image"
 DVAE, DALLE, PIPELINES = "mosaics.models.dvae", "mosaics.models.dalle", "mosaics.pipelines"
+PIXELCNN, WAVENET = "mosaics.models.pixelcnn", "mosaics.models.wavenet"
+VQVAE, VQVAE2 = "mosaics.models.vqvae", "mosaics.models.vqvae2"
+AUDIO_VQVAE = "mosaics.models.audio_vqvae"
 
 
 def register() -> None:
@@ -82,6 +85,15 @@ def _auto_pipeline(auto_pipeline: ModuleType, ours: ModuleType) -> None:
 REGISTRATIONS: tuple[tuple[str, str, Callable[[ModuleType, ModuleType], None]], ...] = (
     ("transformers.models.auto.configuration_auto", f"{DVAE}.configuration_dvae", _config("DiscreteVAEConfig")),
     ("transformers.models.auto.configuration_auto", f"{DALLE}.configuration_dalle", _config("DalleTransformerConfig")),
+    ("transformers.models.auto.configuration_auto", f"{VQVAE}.configuration_vqvae", _config("VQVAEConfig")),
+    ("transformers.models.auto.configuration_auto", f"{VQVAE2}.configuration_vqvae2", _config("VQVAE2Config")),
+    (
+        "transformers.models.auto.configuration_auto",
+        f"{AUDIO_VQVAE}.configuration_audio_vqvae",
+        _config("AudioVQVAEConfig"),
+    ),
+    ("transformers.models.auto.configuration_auto", f"{PIXELCNN}.configuration_pixelcnn", _config("PixelCNNConfig")),
+    ("transformers.models.auto.configuration_auto", f"{WAVENET}.configuration_wavenet", _config("WaveNetConfig")),
     (
         "transformers.models.auto.configuration_auto",
         f"{PIPELINES}.configuration_pipeline",
@@ -89,6 +101,11 @@ REGISTRATIONS: tuple[tuple[str, str, Callable[[ModuleType, ModuleType], None]], 
     ),
     ("transformers.models.auto.modeling_auto", f"{DVAE}.modeling_dvae", _model("DiscreteVAE")),
     ("transformers.models.auto.modeling_auto", f"{DALLE}.modeling_dalle", _model("DalleTransformer")),
+    ("transformers.models.auto.modeling_auto", f"{VQVAE}.modeling_vqvae", _model("VQVAE")),
+    ("transformers.models.auto.modeling_auto", f"{VQVAE2}.modeling_vqvae2", _model("VQVAE2")),
+    ("transformers.models.auto.modeling_auto", f"{AUDIO_VQVAE}.modeling_audio_vqvae", _model("AudioVQVAE")),
+    ("transformers.models.auto.modeling_auto", f"{PIXELCNN}.modeling_pixelcnn", _model("PixelCNN")),
+    ("transformers.models.auto.modeling_auto", f"{WAVENET}.modeling_wavenet", _model("WaveNet")),
     ("transformers.models.auto.image_processing_auto", f"{DVAE}.image_processing_dvae", _image_processor),
     ("transformers.pipelines", f"{PIPELINES}.text_to_image", _task),
     ("diffusers.pipelines.pipeline_loading_utils", "mosaics", _library),

@@ -1,0 +1,272 @@
+"""The VQ-VAE of *Neural Discrete Representation Learning* (van den Oord et al. 2017, https://arxiv.org/abs/1711.00937)."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.utils import ModelOutput
+
+from mosaics.layers.initialization import init_fan_in_, is_linear
+from mosaics.layers.residual import ResidualBlock
+from mosaics.likelihoods import (
+    discretized_logistic_mixture_log_prob,
+    discretized_logistic_mixture_mean,
+    gaussian_nll,
+    logistic_mixture_size,
+)
+from mosaics.models.image_checks import check_indices, check_pixels
+from mosaics.models.pretrained import MosaicsPreTrainedModel
+from mosaics.models.vqvae.configuration_vqvae import VQVAEConfig
+from mosaics.quantizers import (
+    EMAVectorQuantizer,
+    FiniteScalarQuantizer,
+    NormalizedVectorQuantizer,
+    QuantizerOutput,
+    VectorQuantizer,
+)
+
+
+@dataclass
+class VQVAEOutput(ModelOutput):
+    """What [`VQVAE`] returns.
+
+    Args:
+        loss: Scalar, reconstruction_loss + codebook_loss + commitment_cost * commitment_loss.
+        reconstruction_loss: Scalar, -log p(x | z) in nats per pixel channel.
+        codebook_loss: Scalar, mean of (sg[z] - e)^2; 0 for quantizers whose codes have no gradient.
+        commitment_loss: Scalar, mean of (z - sg[e])^2, unweighted.
+        bits_per_dim: Scalar, the negative ELBO under the uniform prior over codes in bits per pixel channel, the
+            codes' share of log2 K each included. Only with the logistic mixture, which gives probabilities of 8-bit
+            values; a Gaussian density has no such number.
+        reconstruction: `(B, C, H, W)` in [0, 1].
+        indices: `(B, h, w)` the codes; `(B, h, w, L)` with L > 1 latents per position.
+        perplexity: Scalar, exp of the entropy of the code frequencies in the batch.
+        codebook_usage: Scalar, share of the codes that occur in the batch.
+    """
+
+    loss: torch.FloatTensor | None = None
+    reconstruction_loss: torch.FloatTensor | None = None
+    codebook_loss: torch.FloatTensor | None = None
+    commitment_loss: torch.FloatTensor | None = None
+    bits_per_dim: torch.FloatTensor | None = None
+    reconstruction: torch.FloatTensor | None = None
+    indices: torch.LongTensor | None = None
+    perplexity: torch.FloatTensor | None = None
+    codebook_usage: torch.FloatTensor | None = None
+
+
+def scale_widths(config: VQVAEConfig) -> list[int]:
+    """Widths after each strided convolution: half of the hidden size at half resolution, if more follow."""
+    return [config.hidden_size // 2] * (config.num_downsamples > 1) + [config.hidden_size] * max(
+        1, config.num_downsamples - 1
+    )
+
+
+def residual_blocks(config: VQVAEConfig) -> nn.Sequential:
+    """The residual blocks at the resolution of the codes."""
+    return nn.Sequential(
+        *(ResidualBlock(config.hidden_size, config.residual_hidden_size) for _ in range(config.num_residual_layers))
+    )
+
+
+class Encoder(nn.Module):
+    """Pixels `(B, C, H, W)` in [-1, 1] to the vectors z_e of each position, `(B, L D, h, w)`."""
+
+    def __init__(self, config: VQVAEConfig):
+        super().__init__()
+        widths = [config.num_channels, *scale_widths(config)]
+        self.downsamples = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
+        self.input = nn.Conv2d(config.hidden_size, config.hidden_size, 3, padding=1)
+        self.blocks = residual_blocks(config)
+        self.output = nn.Conv2d(config.hidden_size, config.latents_per_position * config.embedding_dim, 1)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        hidden = pixels
+        for layer in self.downsamples:
+            hidden = F.relu(layer(hidden))
+        return self.output(F.relu(self.blocks(self.input(hidden))))
+
+
+class Decoder(nn.Module):
+    """Code vectors `(B, L D, h, w)` to the parameters of p(x | z) at each pixel, `(B, channels, H, W)`."""
+
+    def __init__(self, config: VQVAEConfig, out_channels: int):
+        super().__init__()
+        widths = [*reversed(scale_widths(config)), out_channels]
+        self.input = nn.Conv2d(config.latents_per_position * config.embedding_dim, config.hidden_size, 3, padding=1)
+        self.blocks = residual_blocks(config)
+        self.upsamples = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
+
+    def forward(self, quantized: torch.Tensor) -> torch.Tensor:
+        hidden = self.blocks(self.input(quantized))
+        for layer in self.upsamples:
+            hidden = layer(F.relu(hidden))
+        return hidden
+
+
+class GaussianLikelihood:
+    """p(x | z): the decoder's output is the mean; the scale is fixed."""
+
+    def __init__(self, config: VQVAEConfig):
+        self.num_parameters = config.num_channels
+        self.scale = config.gaussian_scale
+
+    def nll(self, pixel_values: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        """Nats per pixel channel."""
+        return gaussian_nll(pixel_values.float(), (parameters.float() + 1) / 2, self.scale)
+
+    def mean(self, parameters: torch.Tensor) -> torch.Tensor:
+        """The mean picture in [0, 1]."""
+        return ((parameters.float() + 1) / 2).clamp(0, 1)
+
+
+class LogisticMixtureLikelihood:
+    """p(x | z): a discretised logistic mixture."""
+
+    def __init__(self, config: VQVAEConfig):
+        self.num_parameters = logistic_mixture_size(config.num_channels, config.num_mixtures)
+        self.num_channels, self.num_mixtures = config.num_channels, config.num_mixtures
+
+    def nll(self, pixel_values: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+        """Nats per pixel channel."""
+        log_prob = discretized_logistic_mixture_log_prob(pixel_values, parameters, self.num_mixtures)
+        return -log_prob.mean() / self.num_channels
+
+    def mean(self, parameters: torch.Tensor) -> torch.Tensor:
+        """The mean picture in [0, 1]."""
+        return discretized_logistic_mixture_mean(parameters, self.num_channels, self.num_mixtures)
+
+
+def build_quantizer(config: VQVAEConfig) -> nn.Module:
+    """The quantizer that `config.quantizer` names."""
+    sizes = (config.num_embeddings, config.embedding_dim)
+    if config.quantizer == "vector":
+        return VectorQuantizer(*sizes, gradient_estimator=config.gradient_estimator)
+    if config.quantizer == "ema":
+        return EMAVectorQuantizer(*sizes, decay=config.ema_decay, gradient_estimator=config.gradient_estimator)
+    if config.quantizer == "normalized":
+        return NormalizedVectorQuantizer(
+            *sizes, code_dim=config.normalized_dim, gradient_estimator=config.gradient_estimator
+        )
+    return FiniteScalarQuantizer(config.fsq_levels)
+
+
+class VQVAEPreTrainedModel(MosaicsPreTrainedModel):
+    """Initialisation and loading shared by the VQ-VAE's classes."""
+
+    config: VQVAEConfig
+    config_class = VQVAEConfig
+    base_model_prefix = "vqvae"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    _no_split_modules: tuple[str, ...] = ("ResidualBlock",)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, VectorQuantizer | EMAVectorQuantizer | NormalizedVectorQuantizer):
+            module.reset_parameters()
+        elif is_linear(module):
+            init_fan_in_(module, gain=math.sqrt(2))  # a ReLU halves the mean square; codes need features of size 1
+
+
+class VQVAE(VQVAEPreTrainedModel):
+    r"""The VQ-VAE: pictures to grids of codes and back.
+
+    *Neural Discrete Representation Learning* (https://arxiv.org/abs/1711.00937). Strided convolutions and residual
+    blocks give a vector at each grid position; the nearest codebook entry replaces it; the decoder mirrors the
+    encoder and gives p(x | z).
+
+    Example:
+    ```python
+    >>> import torch
+    >>> from mosaics import VQVAE, VQVAEConfig
+    >>> config = VQVAEConfig(image_size=16, num_embeddings=32, hidden_size=8, residual_hidden_size=4, embedding_dim=4)
+    >>> vqvae = VQVAE(config).eval()
+    >>> indices = vqvae.encode(torch.rand(1, 3, 16, 16))
+    >>> indices.shape
+    torch.Size([1, 4, 4])
+    >>> vqvae.decode(indices).shape
+    torch.Size([1, 3, 16, 16])
+
+    ```
+    """
+
+    def __init__(self, config: VQVAEConfig):
+        super().__init__(config)
+        mixture = config.likelihood == "logistic_mixture"
+        self.likelihood = LogisticMixtureLikelihood(config) if mixture else GaussianLikelihood(config)
+        self.encoder = Encoder(config)
+        self.quantizer = build_quantizer(config)
+        self.decoder = Decoder(config, self.likelihood.num_parameters)
+        self.post_init()
+
+    def forward(self, pixel_values: torch.FloatTensor, return_dict: bool | None = None) -> VQVAEOutput:
+        r"""The loss of a batch of pictures, Eq. 3 of the paper, and their reconstruction.
+
+            loss = -log p(x | z_q) + || sg[z_e] - e ||^2 + beta || z_e - sg[e] ||^2
+
+        Each term is a mean: the first over the pixel channels, the others over the elements of z_e. The KL divergence
+        of the posterior to the uniform prior, log K for each code, is a constant: it is left out of the loss and
+        counted in `bits_per_dim`.
+
+        Args:
+            pixel_values: `(B, C, H, W)` in [0, 1]; H and W divisible by `config.downsample_factor`.
+            return_dict: A tuple instead of a [`VQVAEOutput`] if `False`.
+
+        Raises:
+            ValueError: On a wrong shape, dtype or range; when not training, on values that are not finite.
+        """
+        bottleneck: QuantizerOutput = self.quantizer(self._features(pixel_values))
+        parameters = self.decoder(self._join_latents(bottleneck.quantized))
+        reconstruction_loss = self.likelihood.nll(pixel_values, parameters)
+        regularisers = bottleneck.codebook_loss + self.config.commitment_cost * bottleneck.commitment_loss
+        output = VQVAEOutput(
+            loss=reconstruction_loss + regularisers,
+            reconstruction_loss=reconstruction_loss,
+            codebook_loss=bottleneck.codebook_loss,
+            commitment_loss=bottleneck.commitment_loss,
+            bits_per_dim=self._bits_per_dim(reconstruction_loss, bottleneck.indices, pixel_values),
+            reconstruction=self.likelihood.mean(parameters),
+            indices=bottleneck.indices.squeeze(-1) if self.config.latents_per_position == 1 else bottleneck.indices,
+            perplexity=bottleneck.perplexity,
+            codebook_usage=bottleneck.codebook_usage,
+        )
+        return output if return_dict is None or return_dict else output.to_tuple()
+
+    def encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
+        """The codes `(B, h, w)` of pictures `(B, C, H, W)` in [0, 1]; `(B, h, w, L)` with L > 1 per position."""
+        indices = self.quantizer.encode(self._features(pixel_values))
+        return indices.squeeze(-1) if self.config.latents_per_position == 1 else indices
+
+    def decode(self, indices: torch.LongTensor) -> torch.FloatTensor:
+        """The pictures `(B, C, H, W)` in [0, 1] that codes, of the shape [`encode`] gives, stand for."""
+        latents = self.config.latents_per_position
+        axes = ("batch", "height", "width") + ((str(latents),) if latents > 1 else ())
+        check_indices(indices, self.config.num_embeddings, axes)
+        quantized = self.quantizer.lookup(indices if latents > 1 else indices[..., None])
+        return self.likelihood.mean(self.decoder(self._join_latents(quantized.to(self.dtype))))
+
+    def _features(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
+        """The encoder's vectors `(B, D, h, w, L)`."""
+        check_pixels(pixel_values, self.config.num_channels, self.config.downsample_factor, self.training)
+        features = self.encoder((2 * pixel_values - 1).to(self.dtype))
+        return features.unflatten(1, (self.config.latents_per_position, self.config.embedding_dim)).movedim(1, -1)
+
+    def _join_latents(self, quantized: torch.FloatTensor) -> torch.FloatTensor:
+        """Code vectors `(B, D, h, w, L)` to `(B, L D, h, w)`."""
+        return quantized.movedim(-1, 1).flatten(1, 2)
+
+    def _bits_per_dim(
+        self, nll: torch.Tensor, indices: torch.LongTensor, pixel_values: torch.Tensor
+    ) -> torch.FloatTensor | None:
+        """(-log p(x | z) + number of codes * log K) / (C H W ln 2)."""
+        if self.config.likelihood == "gaussian":
+            return None
+        codes_per_dimension = indices[0].numel() / pixel_values[0].numel()
+        return (nll.detach() + codes_per_dimension * math.log(self.config.num_embeddings)) / math.log(2)
+
+
+__all__ = ["VQVAE", "VQVAEOutput"]

@@ -1,0 +1,48 @@
+"""The scripts that train image tokenizers run for a few steps, and what they write loads."""
+
+import json
+
+import pytest
+import torch
+
+from example_scripts import run_script, training
+from mosaics import VQVAE, VQVAE2, DiscreteVAE, DiscreteVAEConfig
+
+SMALL = '{"num_embeddings": 16, "embedding_dim": 8, "hidden_size": 16, "residual_hidden_size": 8}'
+
+
+@pytest.mark.parametrize(
+    ("script", "model_class", "terms"),
+    [
+        ("train_vqvae.py", VQVAE, {"codebook_loss", "commitment_loss", "perplexity", "codebook_usage"}),
+        ("train_vqvae2.py", VQVAE2, {"perplexity_0", "perplexity_1", "codebook_usage_0", "codebook_usage_1"}),
+    ],
+)
+def test_a_vqvae_trains_logs_its_health_and_loads(script, model_class, terms, tmp_path):
+    run_script(script, *training(tmp_path), "--model", SMALL)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert terms | {"reconstruction_loss", "eval_psnr"} <= set().union(*rows)
+    assert next((tmp_path / "images").glob("reconstructions-*.png")).stat().st_size > 0
+    model = model_class.from_pretrained(tmp_path).eval()
+    pictures = torch.rand(1, 3, 64, 64)
+    assert model.decode(model.encode(pictures)).shape == pictures.shape
+
+
+def test_training_the_decoder_only_leaves_the_encoder_as_it_starts(tmp_path):
+    fields = {"num_embeddings": 16, "codebook_dim": 64, "hidden_size": 64, "num_groups": 1, "patch_size": 4}
+    fields |= {"identity_start": True}
+    run_script(
+        "train_dvae.py",
+        *training(tmp_path, steps=3),
+        *("--model", json.dumps(fields), "--kmeans_images", "8", "--decoder_only", "true", "--kl_weight", "0"),
+    )
+    trained = DiscreteVAE.from_pretrained(tmp_path)
+    torch.manual_seed(0)
+    start = DiscreteVAE(DiscreteVAEConfig(image_size=64, **fields))
+    for name, weight in start.encoder.named_parameters():
+        if "res_path" not in name and "output" not in name:  # random, and the codes of k-means
+            torch.testing.assert_close(trained.encoder.get_parameter(name), weight, msg=name)
+    assert not torch.equal(trained.decoder.output.weight, start.decoder.output.weight)
+    for name, weight in trained.encoder.named_parameters():
+        if name.endswith("res_path.3.weight"):
+            assert not weight.any()
