@@ -1,16 +1,18 @@
 #!/usr/bin/env python
-"""Draws the pictures of the documentation, from fixed seeds: python docs/make_images.py."""
+"""Draws the pictures of the documentation, from fixed seeds: python docs/make_images.py [scenes samples ...]."""
 
 import sys
 from pathlib import Path
 
 import torch
+import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 
 from emoji.scenes import EmojiScenes  # noqa: E402 - from the examples folder
+from emoji.score import candidates_of  # noqa: E402
 from mosaics import DallePipeline, default_checkpoint  # noqa: E402
 
 IMAGES = ROOT / "docs" / "pages" / "images"
@@ -28,6 +30,9 @@ PROMPTS = (
     "a fox on a green background",
     "a hamburger on a red background",
 )
+BEST_OF = (1, 8, 64, 512)
+GUIDANCE_SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
+NUM_COMPARED = 20_000  # training pictures among which the nearest is looked for
 SCALE, LINES = 3, 3
 
 
@@ -56,24 +61,121 @@ def wrap(text: str, font: ImageFont.ImageFont, width: int) -> str:
     return "\n".join(lines)
 
 
-def draw_samples() -> None:
+def to_picture(pixels: torch.Tensor) -> Image.Image:
+    """`(3, H, W)` in [0, 1] as a PIL image."""
+    return Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def load_pipeline() -> DallePipeline:
+    """The embedded checkpoint."""
+    return DallePipeline.from_pretrained(default_checkpoint())
+
+
+def recipe_scenes(split: str, length: int) -> EmojiScenes:
+    """Scenes as the embedded checkpoint was trained on."""
+    recipe = yaml.safe_load((ROOT / "examples" / "recipes" / "emoji" / "dalle.yaml").read_text())
+    return EmojiScenes(split, **{**recipe["dataset_options"], "length": length})
+
+
+def draw_samples() -> Image.Image:
     """The first pictures of seed 0: one prompt each, the best of 16 by CLIP, none chosen by hand."""
-    pipe = DallePipeline.from_pretrained(default_checkpoint())
-    pictures = pipe(list(PROMPTS), num_candidates=16, seed=0).images
-    sheet(pictures, list(PROMPTS), columns=6).save(IMAGES / "samples.png", optimize=True)
+    pictures = load_pipeline()(list(PROMPTS), num_candidates=16, seed=0).images
+    return sheet(pictures, list(PROMPTS), columns=6)
 
 
-def draw_scenes() -> None:
+def draw_scenes() -> Image.Image:
     """The first scenes of the training set."""
     items = [EmojiScenes("train", seed=0)[index] for index in range(12)]
-    pictures = [
-        Image.fromarray((item["pixel_values"] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
-        for item in items
-    ]
-    sheet(pictures, [item["caption"] for item in items], columns=6).save(IMAGES / "scenes.png", optimize=True)
+    return sheet([to_picture(item["pixel_values"]) for item in items], [item["caption"] for item in items], columns=6)
 
+
+def draw_best_of() -> Image.Image:
+    """A row for each prompt: the best by CLIP of its first 1, 8, 64 and 512 candidates."""
+    pipe, pictures, captions = load_pipeline(), [], []
+    for number, prompt in enumerate(PROMPTS[:1] + PROMPTS[3:4] + PROMPTS[5:8:2]):
+        drawn = candidates_of(pipe, prompt, number, max(BEST_OF), {})
+        for count in BEST_OF:
+            pictures.append(to_picture(max(drawn[:count], key=lambda pair: pair[0])[1]))
+            captions.append(f"best of {count}: {prompt}")
+    return sheet(pictures, captions, columns=len(BEST_OF))
+
+
+def draw_guidance() -> Image.Image:
+    """A row for each prompt: the same random numbers under more and more classifier-free guidance."""
+    pipe, pictures, captions = load_pipeline(), [], []
+    for prompt in PROMPTS[:3]:
+        for scale in GUIDANCE_SCALES:
+            pictures += pipe(prompt, guidance_scale=scale, seed=1).images
+            captions.append(f"guidance {scale:g}: {prompt}")
+    return sheet(pictures, captions, columns=len(GUIDANCE_SCALES))
+
+
+def draw_completions() -> Image.Image:
+    """A row for each held-out scene: what is given of it, the best of 16 completions and two others, and the scene."""
+    pipe, pictures, captions = load_pipeline(), [], []
+    rows = pipe.transformer.config.image_grid_size // 2
+    for index in (0, 1, 3):
+        item = recipe_scenes("test", 8)[index]
+        scene = to_picture(item["pixel_values"])
+        given = Image.new("RGB", scene.size, (225, 225, 225))
+        given.paste(scene.crop((0, 0, scene.width, scene.height // 2)))
+        output = pipe(
+            item["caption"], image=scene, prefix_rows=rows, num_candidates=16, num_images_per_prompt=3, seed=0
+        )
+        pictures += [given, *output.images, scene]
+        captions += [f"given: {item['caption']}", "completed, first by CLIP", "second", "third", "the scene itself"]
+    return sheet(pictures, captions, columns=5)
+
+
+def draw_nearest() -> Image.Image:
+    """Samples, and beside each the nearest of 20,000 training pictures."""
+    samples = load_pipeline()(list(PROMPTS), num_candidates=16, seed=0, output_type="pt").images
+    train = recipe_scenes("train", NUM_COMPARED)
+    nearest = [(float("inf"), 0)] * len(samples)
+    for start in range(0, NUM_COMPARED, 500):
+        items = train.__getitems__(list(range(start, start + 500)))
+        pictures = torch.stack([item["pixel_values"] for item in items]).flatten(1)
+        distances = torch.cdist(samples.flatten(1), pictures) ** 2 / pictures.shape[1]
+        smallest = distances.min(dim=1)
+        found = zip(smallest.values.tolist(), (smallest.indices + start).tolist(), strict=True)
+        nearest = [min(pair) for pair in zip(nearest, found, strict=True)]
+    pictures, captions = [], []
+    for sample, prompt, (error, index) in zip(samples, PROMPTS, nearest, strict=True):
+        psnr = -10 * torch.tensor(error).log10()
+        pictures += [to_picture(sample), to_picture(train[index]["pixel_values"])]
+        captions += [prompt, f"nearest, {psnr:.1f} dB: {train[index]['caption']}"]
+    return sheet(pictures, captions, columns=6)
+
+
+def draw_codebook() -> Image.Image:
+    """What each code paints where all its neighbours are the same code, the brightest codes first."""
+    dvae = load_pipeline().dvae
+    count, factor = dvae.config.num_embeddings, dvae.config.downsample_factor
+    with torch.no_grad():
+        fields = dvae.decode(torch.arange(count)[:, None, None].expand(-1, 3, 3))
+    cells = fields[:, :, factor : 2 * factor, factor : 2 * factor]
+    order = cells.mean(dim=(1, 2, 3)).argsort(descending=True)
+    columns = 64
+    framed = torch.nn.functional.pad(cells[order], (0, 1, 0, 1), value=1.0)  # a white line between cells
+    mosaic = torch.cat([torch.cat(list(row), dim=2) for row in framed.split(columns)], dim=1)
+    picture = to_picture(mosaic.clamp(0, 1))
+    return picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST)
+
+
+FIGURES = {
+    "scenes": draw_scenes,
+    "samples": draw_samples,
+    "best_of": draw_best_of,
+    "guidance": draw_guidance,
+    "completions": draw_completions,
+    "nearest": draw_nearest,
+    "codebook": draw_codebook,
+}
 
 if __name__ == "__main__":
     IMAGES.mkdir(parents=True, exist_ok=True)
-    draw_scenes()
-    draw_samples()
+    for name in sys.argv[1:] or FIGURES:
+        if name not in FIGURES:
+            sys.exit(f"make_images.py: no figure {name!r}; there are {', '.join(FIGURES)}.")
+        FIGURES[name]().save(IMAGES / f"{name}.png", optimize=True)
+        print(IMAGES / f"{name}.png")

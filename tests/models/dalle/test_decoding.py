@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 
+from mosaics.layers.inference import row_wise_products
 from mosaics.models.dalle.attention_patterns import ATTENTION_PATTERNS
 from mosaics.models.dalle.caches import CACHES, bytes_per_candidate
-from mosaics.models.dalle.decoder import Decoder, row_wise_products
+from mosaics.models.dalle.decoder import Decoder
 from mosaics.sampling import candidate_uniforms, draw
 from testing_utils import tiny_dalle
 

@@ -8,65 +8,23 @@ On the CPU in float32 the results of a candidate do not depend, to the last bit,
 products run through kernels that treat every row alike whatever their number, once there are at least [`MIN_ROWS`].
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mosaics.layers.inference import MIN_ROWS, InferenceLinear
 from mosaics.models.dalle.attention_patterns import may_attend
 from mosaics.models.dalle.caches import CACHES, PatternCache
 
 if TYPE_CHECKING:
     from mosaics.models.dalle.modeling_dalle import DalleLayer, DalleTransformer
 
-MIN_ROWS = 4  # matrix-vector kernels add in another order than matrix-matrix ones; those with 2 and 3 rows vary too
 
-
-@contextmanager
-def row_wise_products(device: torch.device) -> Iterator[None]:
-    """Keeps products on the CPU to kernels that treat rows alike, whatever `set_float32_matmul_precision` says.
-
-    Below "highest" torch takes kernels for attention whose order of addition depends on the number of rows.
-    """
-    precision = torch.get_float32_matmul_precision()
-    if device.type != "cpu" or precision == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-
-
-class InferenceLinear:
-    """A linear layer for inference. On the CPU in float32 its weight is packed for oneDNN: exact, and faster."""
-
-    def __init__(self, linear: nn.Linear):
-        self.weight, self.bias = linear.weight, linear.bias
-        self.packed = None
-        if _can_pack(linear.weight):
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), 32)
-
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(..., in) to (..., out)."""
-        if self.packed is None:
-            return F.linear(inputs, self.weight, self.bias)
-        return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.bias, "none", [], "")
-
-
-def _can_pack(weight: torch.Tensor) -> bool:
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    )
+def packed(linear: nn.Linear) -> InferenceLinear:
+    """A linear layer made ready for inference."""
+    return InferenceLinear(linear.weight, linear.bias)
 
 
 class DecoderLayer:
@@ -76,10 +34,10 @@ class DecoderLayer:
         self.layer = layer
         self.attention = layer.attention
         self.dtype = dtype
-        self.qkv = InferenceLinear(layer.attention.qkv)
-        self.output = InferenceLinear(layer.attention.output)
-        self.up = InferenceLinear(layer.feed_forward.up)
-        self.down = InferenceLinear(layer.feed_forward.down)
+        self.qkv = packed(layer.attention.qkv)
+        self.output = packed(layer.attention.output)
+        self.up = packed(layer.feed_forward.up)
+        self.down = packed(layer.feed_forward.down)
         self.text_keys: torch.Tensor | None = None  # (G, heads, T, head_size)
         self.text_values: torch.Tensor | None = None
         self.cache: PatternCache | None = None
@@ -164,7 +122,7 @@ class Decoder:
         # Attention in half precision is slower than in float32 on CPUs, and the caches are small.
         self.dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
         self.layers = [DecoderLayer(layer, self.dtype) for layer in model.layers]
-        self.image_head = InferenceLinear(model.image_head)
+        self.image_head = packed(model.image_head)
         self.position_table = model.image_embedding.position_table()
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

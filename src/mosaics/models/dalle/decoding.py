@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from mosaics.layers.inference import MIN_ROWS, row_wise_products
 from mosaics.models.dalle.caches import bytes_per_candidate
 from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
-from mosaics.models.dalle.decoder import MIN_ROWS, Decoder, row_wise_products
+from mosaics.models.dalle.decoder import Decoder
 from mosaics.sampling import candidate_uniforms, check_sampling, draw, guide
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class CandidateBatch:
     """Candidates that are drawn together: the same range of candidates of a range of prompts.
 
     Rows are prompts times `lanes`. There are as many lanes as candidates, or more if there were fewer than
-    [`MIN_ROWS`][mosaics.models.dalle.decoder.MIN_ROWS] rows; the surplus lanes repeat the last candidate and are
+    [`MIN_ROWS`][mosaics.layers.inference.MIN_ROWS] rows; the surplus lanes repeat the last candidate and are
     dropped.
     """
 
