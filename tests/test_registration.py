@@ -12,6 +12,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 import diffusers, diffusers.pipelines.pipeline_utils, transformers.pipelines
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 assert MODEL_MAPPING[DiscreteVAEConfig] is DiscreteVAE and MODEL_MAPPING[DalleTransformerConfig] is DalleTransformer
+for name in ("VQVAE", "VQVAE2", "AudioVQVAE", "PixelCNN", "WaveNet"):
+    assert MODEL_MAPPING[globals()[f"{name}Config"]] is globals()[name], name
 assert CONFIG_MAPPING["mosaics_dalle_pipeline"] is DallePipelineConfig
 assert diffusers.DallePipeline is DallePipeline and "mosaics" in LOADABLE_CLASSES
 assert "text-to-image" in transformers.pipelines.PIPELINE_REGISTRY.supported_tasks

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "CodesDataset": "mosaics.data.codes",
         "CodesDescription": "mosaics.data.codes",
         "CodesWriter": "mosaics.data.codes",
+        "LabelledPictures": "mosaics.data.benchmark_sets",
         "CaptionError": "mosaics.data.captions",
         "ImageError": "mosaics.data.images",
         "read_codes": "mosaics.data.codes",

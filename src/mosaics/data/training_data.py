@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.utils.data import Dataset, Subset
 
+from mosaics.data.benchmark_sets import BENCHMARK_SETS, LabelledPictures
 from mosaics.data.captioned_images import load_captioned_images
 
 Composer = Callable[..., Dataset]
@@ -21,7 +22,8 @@ def load_train_data(
     """The samples to train on.
 
     Args:
-        dataset: A name in `composers`, or what [`load_captioned_images`] takes.
+        dataset: A name in `composers`; `"mnist"`, `"fashion-mnist"` or `"cifar10"`, with the option `source` and the
+            set's own size and channels ([`LabelledPictures`]); or what [`load_captioned_images`] takes.
         image_size: Side of the square pictures in pixels.
         options: More arguments of the composer or of `load_captioned_images`.
         composers: Data sets that are composed by code, by name: called as `composer(split, size=..., **options)`.
@@ -29,6 +31,8 @@ def load_train_data(
     options = dict(options or {})
     if dataset in composers:
         return composers[dataset]("train", size=image_size, **options)
+    if dataset in BENCHMARK_SETS:
+        return _benchmark_set(dataset, "train", image_size, options)
     return load_captioned_images(dataset, image_size, **options)
 
 
@@ -41,7 +45,7 @@ def load_eval_data(
     split: str | None,
     num_samples: int,
 ) -> Dataset | None:
-    """At most `num_samples` held-out samples: split `"test"` of a composed data set, or else `split`, if any.
+    """At most `num_samples` held-out samples: the `"test"` split of named data sets, or else `split`, if any.
 
     Args:
         dataset: As for [`load_train_data`].
@@ -54,7 +58,21 @@ def load_eval_data(
     options = dict(options or {})
     if dataset in composers:
         return composers[dataset]("test", size=image_size, **{**options, "length": num_samples})
+    if dataset in BENCHMARK_SETS:
+        return _benchmark_set(dataset, "test", image_size, {**options, "length": num_samples})
     if split is None:
         return None
     data = load_captioned_images(dataset, image_size, **{**options, "split": split, "streaming": False})
     return Subset(data, range(min(num_samples, len(data))))
+
+
+def _benchmark_set(name: str, split: str, image_size: int, options: dict[str, Any]) -> LabelledPictures:
+    if "source" not in options:
+        raise ValueError(
+            f'dataset={name} needs dataset_options={{"source": ...}}, the archive or its folder: '
+            f"`{BENCHMARK_SETS[name].command}` fetches it."
+        )
+    data = LabelledPictures(name, split, **options)
+    if data.images.shape[-1] != image_size:
+        raise ValueError(f"The pictures of {name} have a side of {data.images.shape[-1]}, image_size is {image_size}.")
+    return data
