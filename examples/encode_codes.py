@@ -17,9 +17,10 @@ from accelerate import Accelerator
 from huggingface_hub.dataclasses import strict
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
+from transformers import AutoModel, PreTrainedModel
 
-from mosaics import DiscreteVAE, default_checkpoint
-from mosaics.data import CodesDescription, CodesWriter, load_captioned_images
+from mosaics import VQVAE, DiscreteVAE, default_checkpoint
+from mosaics.data import CodesDescription, CodesWriter, load_train_data
 from mosaics.models.codebook_identity import codebook_id
 from mosaics.training import fair_share_of_cores, parse_arguments
 
@@ -32,7 +33,9 @@ class Arguments:
     """What to encode, with which tokenizer, and where to."""
 
     output_dir: str = field(default="outputs/codes", metadata={"help": "Folder of the shards."})
-    dvae: str | None = field(default=None, metadata={"help": "Trained DiscreteVAE; the embedded one if not given."})
+    dvae: str | None = field(
+        default=None, metadata={"help": "Trained DiscreteVAE or VQVAE; the embedded one if not given."}
+    )
     dataset: str = field(
         default="emoji", metadata={"help": '"emoji", or an image folder, parquet file, webdataset or Hub data set.'}
     )
@@ -49,25 +52,30 @@ class Arguments:
     )
 
 
-def load_data(arguments: Arguments, dvae: DiscreteVAE):
-    options = arguments.dataset_options or {}
-    if arguments.dataset == "emoji":
-        from emoji.scenes import EmojiScenes  # the folder beside this script
+def emoji_scenes(split: str, **options):
+    """The captioned emoji scenes of the folder beside this script."""
+    from emoji.scenes import EmojiScenes
 
-        return EmojiScenes(arguments.split, size=dvae.config.image_size, **options)
-    return load_captioned_images(
-        arguments.dataset, split=arguments.split, image_size=dvae.config.image_size, **options
-    )
+    return EmojiScenes(split, **options)
+
+
+def load_tokenizer(arguments: Arguments) -> PreTrainedModel:
+    """The image tokenizer: any model that gives each picture one grid of codes."""
+    model = AutoModel.from_pretrained(arguments.dvae or Path(default_checkpoint()) / "dvae").eval()
+    if not isinstance(model, DiscreteVAE | VQVAE):
+        raise SystemExit(f"encode_codes.py: error: --dvae must be a DiscreteVAE or VQVAE, got {type(model).__name__}.")
+    return model
 
 
 def main() -> None:
     (arguments,) = parse_arguments(Arguments, default_recipe=DEFAULT_RECIPE, description=__doc__)
     accelerator = Accelerator(mixed_precision=arguments.mixed_precision)
-    dvae = DiscreteVAE.from_pretrained(arguments.dvae or Path(default_checkpoint()) / "dvae").eval()
+    dvae = load_tokenizer(arguments)
     dvae.to(accelerator.device, memory_format=torch.channels_last)  # the faster layout of convolutions
     if accelerator.device.type == "cpu":  # accelerate launch by itself would leave one thread to a process
         torch.set_num_threads(fair_share_of_cores())
-    data = load_data(arguments, dvae)
+    source = (arguments.dataset, dvae.config.image_size, arguments.dataset_options, {"emoji": emoji_scenes})
+    data = load_train_data(*source, split=arguments.split)
     num_samples = len(data) if arguments.num_samples is None else min(arguments.num_samples, len(data))
     description = CodesDescription(
         codebook_id=codebook_id(dvae),

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from huggingface_hub.dataclasses import strict
 from torch.utils.data import Dataset
-from transformers import set_seed
+from transformers import AutoModel, PreTrainedModel, set_seed
 
-from mosaics import DiscreteVAE, PixelCNN, PixelCNNConfig
+from mosaics import PixelCNN, PixelCNNConfig
 from mosaics.data import CodesDataset
 from mosaics.models.codebook_identity import codebook_id
 from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, parse_arguments
@@ -38,7 +38,7 @@ class Arguments:
         default=False, metadata={"help": "Condition on the caption as a class: for captions that are a few names."}
     )
     dvae: str | None = field(
-        default=None, metadata={"help": "The DiscreteVAE that made the codes; draws pictures at every evaluation."}
+        default=None, metadata={"help": "The image tokenizer that made the codes; draws pictures at every evaluation."}
     )
     model: dict[str, Any] | None = field(
         default=None, metadata={"help": "Fields of PixelCNNConfig: a mapping in a recipe, JSON here."}
@@ -65,7 +65,7 @@ class ClassCodes(Dataset):
         return {"indices": sample["indices"], "class_labels": self.numbers[sample["caption"]]}
 
 
-def load_data(arguments: Arguments, dvae: DiscreteVAE | None) -> tuple[ClassCodes, ClassCodes]:
+def load_data(arguments: Arguments, dvae: PreTrainedModel | None) -> tuple[ClassCodes, ClassCodes]:
     identity = None if dvae is None else codebook_id(dvae)
     train = CodesDataset(arguments.codes, codebook_id=identity)
     names = sorted(set(train.codes.captions.to_pylist())) if arguments.classes_from_captions else None
@@ -77,7 +77,7 @@ def load_data(arguments: Arguments, dvae: DiscreteVAE | None) -> tuple[ClassCode
     return ClassCodes(train, range(split), names), ClassCodes(train, range(split, len(train)), names)
 
 
-def evaluate(run: TrainingRun, dvae: DiscreteVAE | None) -> None:
+def evaluate(run: TrainingRun, dvae: PreTrainedModel | None) -> None:
     """Bits per code of held-out samples, and pictures of the first classes."""
     for batch in run.evaluate_batches():
         with torch.no_grad():
@@ -98,7 +98,7 @@ def main() -> None:
     set_seed(config.seed)
     dvae = None
     if arguments.dvae is not None:
-        dvae = DiscreteVAE.from_pretrained(arguments.dvae).eval().requires_grad_(False)
+        dvae = AutoModel.from_pretrained(arguments.dvae).eval().requires_grad_(False)
     train_data, eval_data = load_data(arguments, dvae)
     description, names = train_data.codes.description, train_data.class_names
     model_config = config_from_settings(

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from example_scripts import run_script, training
-from mosaics import VQVAE, VQVAE2, DiscreteVAE, DiscreteVAEConfig
+from example_scripts import SCENES, run_script, training
+from mosaics import VQVAE, VQVAE2, DiscreteVAE, DiscreteVAEConfig, PixelCNN
 
 SMALL = '{"num_embeddings": 16, "embedding_dim": 8, "hidden_size": 16, "residual_hidden_size": 8}'
 
@@ -26,6 +26,23 @@ def test_a_vqvae_trains_logs_its_health_and_loads(script, model_class, terms, tm
     model = model_class.from_pretrained(tmp_path).eval()
     pictures = torch.rand(1, 3, 64, 64)
     assert model.decode(model.encode(pictures)).shape == pictures.shape
+
+
+def test_codes_of_a_vqvae_are_written_and_a_prior_trained_on_them(tmp_path):
+    vqvae, codes = ["--dvae", str(tmp_path / "vqvae")], str(tmp_path / "codes")
+    run_script("train_vqvae.py", *training(tmp_path / "vqvae"), "--model", SMALL)
+    run_script(
+        "encode_codes.py",
+        *("--recipe", "none", "--output_dir", codes, *vqvae, "--dataset_options", SCENES, "--num_samples", "12"),
+    )
+    run_script(
+        "train_pixelcnn.py",
+        *("--codes", codes, *vqvae, "--output_dir", str(tmp_path / "prior"), "--max_steps", "2", "--eval_steps", "2"),
+        *("--train_batch_size", "4", "--num_eval_samples", "4", "--progress_bar", "false", "--cpu", "true"),
+        *("--model", '{"hidden_size": 16, "num_layers": 2, "num_attention_layers": 0}'),
+    )
+    assert PixelCNN.from_pretrained(tmp_path / "prior").config.num_embeddings == 16
+    assert next((tmp_path / "prior" / "images").glob("*.png")).stat().st_size > 0
 
 
 def test_training_the_decoder_only_leaves_the_encoder_as_it_starts(tmp_path):

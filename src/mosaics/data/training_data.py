@@ -18,8 +18,10 @@ def load_train_data(
     image_size: int,
     options: Mapping[str, Any] | None = None,
     composers: Mapping[str, Composer] = NO_COMPOSERS,
+    *,
+    split: str = "train",
 ) -> Any:
-    """The samples to train on.
+    """The samples to train on, or those of another split.
 
     Args:
         dataset: A name in `composers`; `"mnist"`, `"fashion-mnist"` or `"cifar10"`, with the option `source` and the
@@ -27,13 +29,14 @@ def load_train_data(
         image_size: Side of the square pictures in pixels.
         options: More arguments of the composer or of `load_captioned_images`.
         composers: Data sets that are composed by code, by name: called as `composer(split, size=..., **options)`.
+        split: Which part of the data set.
     """
     options = dict(options or {})
     if dataset in composers:
-        return composers[dataset]("train", size=image_size, **options)
+        return composers[dataset](split, size=image_size, **options)
     if dataset in BENCHMARK_SETS:
-        return _benchmark_set(dataset, "train", image_size, options)
-    return load_captioned_images(dataset, image_size, **options)
+        return _benchmark_set(dataset, split, image_size, options)
+    return load_captioned_images(dataset, image_size, **{"split": split, **options})
 
 
 def load_eval_data(
