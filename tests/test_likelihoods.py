@@ -90,7 +90,9 @@ def test_the_probabilities_of_all_values_of_two_channels_sum_to_one():
 def test_the_mixture_is_the_papers_formula_and_blue_depends_on_red_and_green():
     parameters = mixture_parameters(1, 3, 2, seed=5).clone()
     parameters[:, 8:14] = torch.tensor([-2.0, -1.5, -1.0, -2.5, -1.2, -8.0]).view(1, 6, 1, 1)
-    parameters[:, 2 + 5] = 0.55  # near enough to the pixel for a scale of exp(-7), the smallest
+    # The second component is near the pixel, its blue near enough for the smallest scale, exp(-7).
+    parameters[:, 5:8] = torch.tensor([-0.6, 0.3, 0.565]).view(1, 3, 1, 1)
+    parameters[:, 17:20] = torch.tensor([0.2, 0.0, 0.0]).view(1, 3, 1, 1)
     values = [40, 180, 200]
     x = [2 * v / 255 - 1 for v in values]
     flat = parameters.flatten().tolist()
