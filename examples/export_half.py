@@ -16,8 +16,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pipeline", help="Folder or Hub repository of a DallePipeline.")
     parser.add_argument("output_dir", type=Path, help="Folder to write.")
+    parser.add_argument("--guidance_scale", type=float, help="What calls that name none take from then on.")
     arguments = parser.parse_args()
-    pipeline = DallePipeline.from_pretrained(arguments.pipeline).to(torch.float16)
+    settings = {} if arguments.guidance_scale is None else {"guidance_scale": arguments.guidance_scale}
+    pipeline = DallePipeline.from_pretrained(arguments.pipeline, **settings).to(torch.float16)
     pipeline.save_pretrained(arguments.output_dir)
     for name in ("transformer", "dvae", "clip"):
         part = getattr(pipeline, name)

@@ -31,7 +31,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--temperature", type=float, default=1.0, help="Below 1: safer, less varied (1.0).")
     parser.add_argument("--top_k", type=int, help="Draw from the k most likely codes only.")
     parser.add_argument("--top_p", type=float, help="Draw from the most likely codes that hold this probability.")
-    parser.add_argument("--guidance_scale", type=float, default=1.0, help="Above 1: closer to the prompt (1.0).")
+    parser.add_argument(
+        "--guidance_scale", type=float, help="Above 1: closer to the prompt; the model's own if not given."
+    )
     parser.add_argument("--seed", type=int, default=0, help="The same seed draws the same pictures (0).")
     parser.add_argument("--batch_size", type=int, help="Candidates computed at a time, to bound the memory.")
     parser.add_argument("--output", type=Path, default=Path("outputs/generated.png"), help="Picture file to write.")

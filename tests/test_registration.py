@@ -15,7 +15,8 @@ assert MODEL_MAPPING[DiscreteVAEConfig] is DiscreteVAE and MODEL_MAPPING[DalleTr
 for name in ("VQVAE", "VQVAE2", "AudioVQVAE", "PixelCNN", "WaveNet"):
     assert MODEL_MAPPING[globals()[f"{name}Config"]] is globals()[name], name
 assert CONFIG_MAPPING["mosaics_dalle_pipeline"] is DallePipelineConfig
-assert diffusers.DallePipeline is DallePipeline and "mosaics" in LOADABLE_CLASSES
+assert diffusers.DallePipeline is DallePipeline and diffusers.VQVAEPipeline is VQVAEPipeline
+assert "mosaics" in LOADABLE_CLASSES
 assert "text-to-image" in transformers.pipelines.PIPELINE_REGISTRY.supported_tasks
 """
 
@@ -37,6 +38,7 @@ def test_importing_mosaics_imports_none_of_the_large_libraries():
         "import transformers.models.auto.modeling_auto, diffusers.pipelines.pipeline_utils, mosaics",
         "import mosaics.models.dalle.modeling_dalle, mosaics.registration; mosaics.registration.register()",
         "import mosaics, importlib.util; importlib.util.find_spec('transformers.pipelines'); mosaics.DallePipeline",
+        "import mosaics.pipelines.vqvae",
     ],
 )
 def test_everything_is_registered_whatever_is_imported_first(first):

@@ -121,3 +121,48 @@ def tiny_pipeline(with_clip: bool = True, **fields):
     pipe = DallePipeline(tokenizer, tiny_dalle(tokenizer, dvae, **fields), dvae, clip, processor)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def tiny_vqvae2(num_levels: int = 2, **fields):
+    """A VQ-VAE-2 with grids of 2x2, 4x4, ... of 16 codes, which are spread out."""
+    from mosaics.models.vqvae2 import VQVAE2, VQVAE2Config
+
+    defaults = {"image_size": 2 ** (num_levels + 2), "num_embeddings": 16, "embedding_dim": 4, "hidden_size": 12}
+    torch.manual_seed(5)
+    fields = defaults | {"num_residual_layers": 1, "residual_hidden_size": 6, "num_levels": num_levels} | fields
+    model = VQVAE2(VQVAE2Config(**fields)).eval()
+    for level in model.levels:
+        level.quantizer.codebook.normal_()
+    return model
+
+
+def tiny_priors(num_levels: int = 2, **fields) -> list:
+    """A PixelCNN for each level of `tiny_vqvae2`, top first, each conditioned on all levels above it."""
+    priors = []
+    for number in range(num_levels):
+        side = 2 ** (number + 1)
+        sizes = {"grid_height": side, "grid_width": side, "initializer_range": 1.0}
+        if number:
+            sizes["condition_num_embeddings"] = [16] * number
+            sizes["condition_factors"] = [2**above for above in range(number, 0, -1)]
+        priors.append(tiny_pixelcnn(**(sizes | fields)))
+    return priors
+
+
+def tiny_classifier(num_labels: int = 3, **fields):
+    """A ConvNeXt that reads pictures of 16x16 pixels as they are."""
+    from transformers import ConvNextConfig, ConvNextForImageClassification
+
+    sizes = {"hidden_sizes": [8, 8], "depths": [1, 1], "num_stages": 2, "patch_size": 4, "image_size": 16}
+    torch.manual_seed(6)
+    config = ConvNextConfig(**(sizes | {"num_labels": num_labels, "initializer_range": 0.5} | fields))
+    return ConvNextForImageClassification(config).eval()
+
+
+def tiny_vqvae_pipeline(num_levels: int = 2, classifier=None, **fields):
+    """A VQ-VAE-2 pipeline of tiny untrained parts, without a progress bar; `fields` are those of the priors."""
+    from mosaics.pipelines.vqvae import VQVAEPipeline
+
+    pipe = VQVAEPipeline(tiny_vqvae2(num_levels), *tiny_priors(num_levels, **fields), classifier=classifier)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

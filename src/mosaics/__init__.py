@@ -29,6 +29,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "VQVAE2": "mosaics.models.vqvae2.modeling_vqvae2",
         "VQVAE2Config": "mosaics.models.vqvae2.configuration_vqvae2",
         "VQVAEConfig": "mosaics.models.vqvae.configuration_vqvae",
+        "VQVAEPipeline": "mosaics.pipelines.vqvae",
+        "VQVAEPipelineOutput": "mosaics.pipelines.vqvae_output",
         "WaveNet": "mosaics.models.wavenet.modeling_wavenet",
         "WaveNetConfig": "mosaics.models.wavenet.configuration_wavenet",
         "default_checkpoint": "mosaics.pipelines.default",

@@ -5,7 +5,7 @@ the module it writes to has been imported, by whoever needs it, and happens at o
 
 diffusers has no public way in. Two entries are written (checked by `tests/pipelines/test_diffusers_hooks.py`):
 `LOADABLE_CLASSES["mosaics"]`, without which a pipeline loads from a folder and not from the Hub, and
-`diffusers.DallePipeline`, without which `DiffusionPipeline.from_pretrained` does not find the class.
+`diffusers.DallePipeline` and its like, without which `DiffusionPipeline.from_pretrained` does not find the class.
 """
 
 import importlib
@@ -73,8 +73,11 @@ def _library(pipeline_loading_utils: ModuleType, ours: ModuleType) -> None:
     pipeline_loading_utils.LOADABLE_CLASSES.setdefault("mosaics", {})
 
 
-def _diffusion_pipeline(pipeline_utils: ModuleType, ours: ModuleType) -> None:
-    sys.modules["diffusers"].DallePipeline = ours.DallePipeline
+def _diffusion_pipeline(class_name: str) -> Callable[[ModuleType, ModuleType], None]:
+    def action(pipeline_utils: ModuleType, ours: ModuleType) -> None:
+        setattr(sys.modules["diffusers"], class_name, getattr(ours, class_name))
+
+    return action
 
 
 def _auto_pipeline(auto_pipeline: ModuleType, ours: ModuleType) -> None:
@@ -109,7 +112,8 @@ REGISTRATIONS: tuple[tuple[str, str, Callable[[ModuleType, ModuleType], None]], 
     ("transformers.models.auto.image_processing_auto", f"{DVAE}.image_processing_dvae", _image_processor),
     ("transformers.pipelines", f"{PIPELINES}.text_to_image", _task),
     ("diffusers.pipelines.pipeline_loading_utils", "mosaics", _library),
-    ("diffusers.pipelines.pipeline_utils", f"{PIPELINES}.dalle", _diffusion_pipeline),
+    ("diffusers.pipelines.pipeline_utils", f"{PIPELINES}.dalle", _diffusion_pipeline("DallePipeline")),
+    ("diffusers.pipelines.pipeline_utils", f"{PIPELINES}.vqvae", _diffusion_pipeline("VQVAEPipeline")),
     ("diffusers.pipelines.auto_pipeline", f"{PIPELINES}.dalle", _auto_pipeline),
 )
 

@@ -21,8 +21,8 @@ os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "0", "HF_H
 import torch  # noqa: E402
 
 import mosaics  # noqa: E402
-from mosaics import DallePipeline  # noqa: E402
-from testing_utils import tiny_pipeline  # noqa: E402
+from mosaics import DallePipeline, VQVAEPipeline  # noqa: E402
+from testing_utils import tiny_classifier, tiny_pipeline, tiny_vqvae_pipeline  # noqa: E402
 
 SECTIONS = {}
 
@@ -79,6 +79,27 @@ def a_pushed_pipeline_comes_back_through_every_door(pipe):
         assert torch.equal(found.indices, expected.indices), door
         assert found.images[0].tobytes() == expected.images[0].tobytes(), door
     assert doors["own class"].name_or_path == "tester/pushed"
+
+
+@section
+def a_pushed_vqvae_pipeline_comes_back_through_every_door(_):
+    from diffusers import DiffusionPipeline
+
+    pipe = tiny_vqvae_pipeline(classifier=tiny_classifier(), num_classes=3)
+    pipe.push_to_hub("tester/vqvae2")
+    files = server.repos["tester/vqvae2"].files
+    folders = ("vqvae", "prior", "prior_2", "classifier")
+    assert {"model_index.json", "README.md", *(f"{name}/model.safetensors" for name in folders)} <= set(files)
+    assert b'VQVAEPipeline.from_pretrained("tester/vqvae2")' in files["README.md"]
+    expected = pipe([0, 2], num_candidates=3, seed=5)
+    for door in (VQVAEPipeline, DiffusionPipeline):
+        found = door.from_pretrained("tester/vqvae2")
+        found.set_progress_bar_config(disable=True)
+        drawn = found([0, 2], num_candidates=3, seed=5)
+        assert drawn.seeds == expected.seeds, door
+        assert all(torch.equal(a, b) for a, b in zip(drawn.indices, expected.indices, strict=True)), door
+    server.fault = "wrong_bytes"
+    fails(lambda: VQVAEPipeline.from_pretrained("tester/vqvae2", force_download=True), "WeightsError", "sha256")
 
 
 @section

@@ -77,7 +77,7 @@ def test_case_and_white_space_do_not_matter(plain):
         ({"top_p": 1.1}, ("top_p", "1.1")),
         ({"guidance_scale": -0.1}, ("guidance_scale", "-0.1")),
         ({"guidance_scale": float("inf")}, ("guidance_scale", "inf")),
-        ({"guidance_scale": None}, ("guidance_scale", "None")),
+        ({"guidance_scale": "2"}, ("guidance_scale", "'2'")),
         ({"num_candidates": 0}, ("num_candidates", "0")),
         ({"num_candidates": 2.0}, ("num_candidates", "2.0")),
         ({"num_candidates": 10**7}, ("num_candidates", "1,000,000")),

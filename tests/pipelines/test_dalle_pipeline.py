@@ -9,6 +9,7 @@ from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 from transformers import AutoModel, AutoTokenizer
 
 from mosaics import DallePipeline, DalleTransformer, DiscreteVAE, pipeline
+from mosaics.pipelines.hub import PipelineFolderError
 from mosaics.pipelines.running import DrawingStopped, IncompleteResultWarning
 from testing_utils import tiny_pipeline
 
@@ -105,6 +106,28 @@ def test_sampling_arguments_reach_the_transformer(plain):
     assert torch.equal(indices(top_k=1), greedy) and not torch.equal(indices(), greedy)
     assert torch.equal(indices(top_p=1e-6), greedy)
     assert not torch.equal(indices(guidance_scale=4.0), indices())
+
+
+def test_a_pipeline_is_saved_with_its_guidance_which_calls_without_one_take(plain, tmp_path):
+    plain.save_pretrained(tmp_path / "plain")
+    assert DallePipeline.from_pretrained(tmp_path / "plain").config["guidance_scale"] == 1.0
+    changed = DallePipeline.from_pretrained(tmp_path / "plain", guidance_scale=4.0)
+    changed.save_pretrained(tmp_path / "changed")
+    for pipe in (
+        DallePipeline.from_pretrained(tmp_path / "changed"),
+        DiffusionPipeline.from_pretrained(tmp_path / "changed"),
+    ):
+        pipe.set_progress_bar_config(disable=True)
+        drawn = pipe(PROMPT, num_images_per_prompt=4, seed=2).indices
+        assert torch.equal(drawn, plain(PROMPT, num_images_per_prompt=4, seed=2, guidance_scale=4.0).indices)
+        unguided = pipe(PROMPT, num_images_per_prompt=4, seed=2, guidance_scale=1.0).indices
+        assert torch.equal(unguided, plain(PROMPT, num_images_per_prompt=4, seed=2).indices)
+    with pytest.raises(ValueError, match="guidance_scale must be finite"):
+        DallePipeline.from_pretrained(tmp_path / "plain", guidance_scale=-1.0)
+    index = tmp_path / "plain" / "model_index.json"
+    index.write_text(index.read_text().replace('"guidance_scale": 1.0', '"guidance_scale": "high"'))
+    with pytest.raises(PipelineFolderError, match="'guidance_scale' must be a number, got 'high'"):
+        DallePipeline.from_pretrained(tmp_path / "plain")
 
 
 def test_a_completed_picture_keeps_the_codes_of_its_first_rows(plain):

@@ -11,7 +11,7 @@ from testing_utils import tiny_pipeline
 
 def test_the_private_hooks_of_diffusers_are_where_registration_expects_them(tmp_path):
     assert pipeline_loading_utils.LOADABLE_CLASSES["mosaics"] == {}
-    assert diffusers.DallePipeline is mosaics.DallePipeline
+    assert diffusers.DallePipeline is mosaics.DallePipeline and diffusers.VQVAEPipeline is mosaics.VQVAEPipeline
     pipe = tiny_pipeline(with_clip=False)
     assert pipeline_loading_utils._fetch_class_library_tuple(pipe.dvae) == ("mosaics", "DiscreteVAE")
     assert pipeline_loading_utils._get_library_or_raise("mosaics") is mosaics

@@ -12,10 +12,10 @@ class Candidate:
     Args:
         prompt_index: Number of its prompt in the call.
         candidate_index: Number within its prompt.
-        score: CLIP's opinion; `None` if it was not ranked.
+        score: The opinion of CLIP or a classifier; `None` if it was not ranked.
         seed: What redraws it.
-        indices: Codes `(h, w)`.
-        pixels: `(3, H, W)` in [0, 1], on the CPU.
+        indices: Codes `(h, w)`, or `(T,)` of all levels.
+        pixels: `(C, H, W)` in [0, 1], on the CPU.
     """
 
     prompt_index: int

@@ -1,9 +1,6 @@
 """DALL-E from end to end: a sentence in, pictures out."""
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,13 +16,8 @@ from mosaics.pipelines.chunks import Chunk, cut_into_chunks
 from mosaics.pipelines.configuration_pipeline import DallePipelineConfig
 from mosaics.pipelines.consistency import check_components
 from mosaics.pipelines.dalle_output import DallePipelineOutput
-from mosaics.pipelines.hub import (
-    PUSH_ARGUMENTS,
-    PipelineFolderError,
-    check_pipeline_folder,
-    forget_download,
-    push_folder,
-)
+from mosaics.pipelines.hub import PipelineCard
+from mosaics.pipelines.pretrained import PretrainedPipelineMixin
 from mosaics.pipelines.prompts import read_pictures, read_prompts, tokenize_prompts
 from mosaics.pipelines.reranking import Reranker
 from mosaics.pipelines.running import GuardedReranker, StepReporter, keep_finished
@@ -35,7 +27,29 @@ from mosaics.sampling import check_sampling
 OUTPUT_TYPES = ("pil", "np", "pt")
 MAX_COUNT = 1_000_000
 MAX_BATCH = 64
-DOWNLOAD_ARGUMENTS = ("cache_dir", "force_download", "proxies", "local_files_only", "token", "revision", "variant")
+CARD = PipelineCard(
+    data={"library_name": "transformers", "pipeline_tag": "text-to-image", "tags": ["mosaics", "dall-e"]},
+    text="""
+# {name}
+
+A DALL-E pipeline made with Mosaics (`import mosaics`): text to image.
+
+```python
+from mosaics import DallePipeline
+
+pipe = DallePipeline.from_pretrained("{repo_id}")
+pipe("a lion on a blue background", num_candidates=16).images[0].save("lion.png")
+```
+""",
+)
+
+
+def check_guidance_scale(guidance_scale: float) -> None:
+    """Raises a `ValueError` unless it is a finite number of at least 0."""
+    if isinstance(guidance_scale, bool) or not isinstance(guidance_scale, int | float):
+        raise ValueError(f"guidance_scale must be a number, got {guidance_scale!r}.")
+    if not 0 <= guidance_scale < float("inf"):
+        raise ValueError(f"guidance_scale must be finite and at least 0 (1 is off), got {guidance_scale!r}.")
 
 
 class PipelineDictionary(FrozenDict):
@@ -44,7 +58,7 @@ class PipelineDictionary(FrozenDict):
     _commit_hash = None
 
 
-class DallePipeline(DiffusionPipeline):
+class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
     r"""Text to image with the models of *Zero-Shot Text-to-Image Generation* (https://arxiv.org/abs/2102.12092).
 
     Args:
@@ -54,6 +68,7 @@ class DallePipeline(DiffusionPipeline):
         clip: transformers' `CLIPModel`, which chooses among candidates; optional.
         clip_processor: `CLIPImageProcessor` if `clip` shares the tokenizer (see `mosaics.pipelines.reranking`), else
             its `CLIPProcessor`; given together with `clip`.
+        guidance_scale: What calls that name no `guidance_scale` take; saved with the pipeline.
 
     Raises:
         ComponentsDisagreeError: Parts that were not made for each other.
@@ -68,6 +83,8 @@ class DallePipeline(DiffusionPipeline):
     ```
     """
 
+    card = CARD
+    root_config_class = DallePipelineConfig  # the config.json that transformers looks for
     model_cpu_offload_seq = "transformer->dvae->clip"
     _optional_components = ["clip", "clip_processor"]  # noqa: RUF012 - the form diffusers expects
     _callback_tensor_inputs = ["indices"]  # noqa: RUF012
@@ -79,8 +96,10 @@ class DallePipeline(DiffusionPipeline):
         dvae: PreTrainedModel,
         clip: PreTrainedModel | None = None,
         clip_processor: Any | None = None,
+        guidance_scale: float = 1.0,
     ):
         super().__init__()
+        check_guidance_scale(guidance_scale)
         check_components(tokenizer, transformer, dvae, clip, clip_processor)
         if clip is not None:
             check_saved_weights(clip)
@@ -88,6 +107,7 @@ class DallePipeline(DiffusionPipeline):
         self.register_modules(
             tokenizer=tokenizer, transformer=transformer, dvae=dvae, clip=clip, clip_processor=clip_processor
         )
+        self.register_to_config(guidance_scale=guidance_scale)
         self.image_processor = VaeImageProcessor(do_normalize=False)
         self._interrupt = False
 
@@ -117,7 +137,7 @@ class DallePipeline(DiffusionPipeline):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | None = None,
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         batch_size: int | None = None,
@@ -137,7 +157,8 @@ class DallePipeline(DiffusionPipeline):
             temperature: Divides the logits; 0 takes the most likely code.
             top_k: Draw from the `top_k` most likely codes only.
             top_p: Draw from the smallest set of most likely codes that holds this probability.
-            guidance_scale: Classifier-free guidance; above 1 pictures follow the prompt more closely and vary less.
+            guidance_scale: Classifier-free guidance; above 1 pictures follow the prompt more closely and vary less. By
+                default what the pipeline was saved with; 1 is off.
             seed: 0 to 2**64 - 1, or one for each prompt or candidate. Candidate i of a seed is the same picture in any
                 batch size.
             generator: Draws the seed instead; a list gives one seed each.
@@ -158,7 +179,9 @@ class DallePipeline(DiffusionPipeline):
         prompts = read_prompts(prompt)
         num_candidates = self._check_counts(num_candidates, num_images_per_prompt, batch_size)
         check_sampling(temperature, top_k, top_p, self.transformer.config.image_vocab_size)
-        self._check_options(image, prefix_rows, guidance_scale, output_type)
+        guidance_scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
+        check_guidance_scale(guidance_scale)
+        self._check_options(image, prefix_rows, output_type)
         seeds = resolve_seeds(seed, generator, len(prompts), num_candidates)
 
         batch_size = batch_size or self._default_batch_size(guidance_scale)
@@ -224,81 +247,6 @@ class DallePipeline(DiffusionPipeline):
         pixels = read_pictures(image, num_prompts, self.dvae.config.image_size)
         return self._on_device("dvae").encode(pixels.to(self._execution_device))[:, :prefix_rows]
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, push_to_hub: bool = False, repo_id: str | None = None, **kwargs: Any
-    ) -> None:
-        """Writes every part into its own folder, model_index.json, and the config.json that transformers looks for.
-
-        Args:
-            save_directory: Folder; made if it does not exist.
-            push_to_hub: Upload the folder afterwards.
-            repo_id: Repository to push to; the folder's name by default.
-            **kwargs: As in `DiffusionPipeline.save_pretrained`.
-
-        Raises:
-            WeightsError: A weight is NaN or infinite. Nothing is written then.
-        """
-        for name in ("transformer", "dvae", "clip"):
-            if getattr(self, name) is not None:
-                refuse_nonfinite(getattr(self, name).state_dict(), name)
-        push_arguments = {key: kwargs.pop(key) for key in PUSH_ARGUMENTS if key in kwargs}
-        super().save_pretrained(save_directory, **kwargs)
-        DallePipelineConfig().save_pretrained(save_directory)
-        if push_to_hub:
-            push_folder(save_directory, repo_id or Path(save_directory).name, **push_arguments)
-
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
-        """Uploads the pipeline to a Hub repository, which is made if needed; an existing README.md there is kept.
-
-        Args:
-            repo_id: `"user/name"`.
-            **kwargs: `commit_message`, `private`, `token`, `create_pr`, `variant`, `max_shard_size`.
-
-        Returns:
-            The address of the commit.
-        """
-        push_arguments = {key: kwargs.pop(key) for key in PUSH_ARGUMENTS if key in kwargs}
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, **kwargs)
-            return push_folder(folder, repo_id, **push_arguments)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> "DallePipeline":
-        """Loads a pipeline from a folder or a Hub repository, strictly, as every Mosaics model.
-
-        Args:
-            pretrained_model_name_or_path: Folder written by `save_pretrained`, or a Hub id.
-            **kwargs: As in `DiffusionPipeline.from_pretrained`. `dtype` is float32 if not given, whatever was saved;
-                `clip=None` leaves the reranker out.
-
-        Raises:
-            PipelineFolderError: The folder is no complete pipeline.
-            WeightsError: Weights are missing, damaged or do not fit.
-            ComponentsDisagreeError: Parts that were not made for each other.
-        """
-        source = str(pretrained_model_name_or_path)
-        if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
-            kwargs["dtype"] = torch.float32
-        folder = source
-        if not os.path.isdir(source):
-            download_arguments = {key: value for key, value in kwargs.items() if key in DOWNLOAD_ARGUMENTS}
-            if kwargs.get("force_download"):
-                forget_download(source, kwargs.get("cache_dir"))
-            try:
-                folder = str(cls.download(source, **download_arguments))
-            except OSError as error:  # diffusers leaves the reason to the traceback
-                reason = error.__cause__ or error
-                raise PipelineFolderError(
-                    f"{source!r} is no folder here, and cannot be loaded from the Hub: {reason}"
-                ) from error
-        components = cls._get_signature_keys(cls)[0]
-        check_pipeline_folder(
-            Path(folder), cls.__name__, components, passed=[key for key in components if key in kwargs]
-        )
-        pipe = super().from_pretrained(folder, **kwargs)
-        pipe.register_to_config(_name_or_path=source)
-        return pipe
-
     def _check_counts(self, num_candidates: int, num_images_per_prompt: int, batch_size: int | None) -> int:
         """The number of candidates to draw of each prompt."""
         counts = {"num_candidates": num_candidates, "num_images_per_prompt": num_images_per_prompt}
@@ -322,14 +270,10 @@ class DallePipeline(DiffusionPipeline):
             )
         return num_candidates
 
-    def _check_options(self, image: Any, prefix_rows: int, guidance_scale: float, output_type: str) -> None:
+    def _check_options(self, image: Any, prefix_rows: int, output_type: str) -> None:
         grid = self.transformer.config.image_grid_size
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {', '.join(map(repr, OUTPUT_TYPES))}, got {output_type!r}.")
-        if isinstance(guidance_scale, bool) or not isinstance(guidance_scale, int | float):
-            raise ValueError(f"guidance_scale must be a number, got {guidance_scale!r}.")
-        if not 0 <= guidance_scale < float("inf"):
-            raise ValueError(f"guidance_scale must be finite and at least 0 (1 is off), got {guidance_scale!r}.")
         if isinstance(prefix_rows, bool) or not isinstance(prefix_rows, int) or not 0 <= prefix_rows < grid:
             raise ValueError(
                 f"prefix_rows must be an integer from 0 to {grid - 1}: of {grid} rows of codes at least one is drawn; "
@@ -349,14 +293,6 @@ class DallePipeline(DiffusionPipeline):
             return None
         reranker = Reranker(self._on_device("clip"), self.clip_processor)
         return GuardedReranker(reranker, prompts, input_ids, self.tokenizer.pad_token_id)
-
-    def _on_device(self, name: str) -> PreTrainedModel:
-        """A model, brought in by its offload hook if it has one: hooks wrap `forward`, not `generate` or `decode`."""
-        model = getattr(self, name)
-        hook = getattr(model, "_hf_hook", None)
-        if hook is not None and hasattr(hook, "pre_forward"):
-            hook.pre_forward(model)
-        return model
 
     def _output(
         self, best: BestCandidates, prompts: list[str], output_type: str, return_dict: bool

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub import HfApi, ModelCard, ModelCardData, scan_cache_dir
 from huggingface_hub.constants import HF_HUB_CACHE
@@ -14,32 +14,36 @@ from mosaics.models.weights_check import read_shapes, weight_files
 
 COMPONENT_LIBRARIES = ("mosaics", "transformers")
 PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr")
-CARD_TEXT = """
-# {name}
 
-A DALL-E pipeline made with Mosaics (`import mosaics`): text to image.
 
-```python
-from mosaics import DallePipeline
+class PipelineCard(NamedTuple):
+    """The README.md of a pushed pipeline that has none."""
 
-pipe = DallePipeline.from_pretrained("{repo_id}")
-pipe("a lion on a blue background", num_candidates=16).images[0].save("lion.png")
-```
-"""
+    data: dict[str, Any]  # fields of its header
+    text: str  # with {name} and {repo_id}
 
 
 class PipelineFolderError(ValueError, OSError):
     """A folder that is not a complete pipeline; the message names the file or the component."""
 
 
-def check_pipeline_folder(folder: Path, class_name: str, components: Collection[str], passed: Collection[str]) -> None:
+def check_pipeline_folder(
+    folder: Path,
+    class_name: str,
+    components: Collection[str],
+    models: Collection[str],
+    settings: Collection[str],
+    passed: Collection[str],
+) -> None:
     """Refuses a folder that is not a pipeline of this class, before anything of it is loaded.
 
     Args:
         folder: The folder.
         class_name: Name of the pipeline class.
         components: Names of its components.
-        passed: Components the caller brings, which are not read from the folder.
+        models: Those that must have weights.
+        settings: Names of its numbers beside the components.
+        passed: Components and settings the caller brings, which are not read from the folder.
 
     Raises:
         PipelineFolderError: model_index.json is missing, damaged or of another pipeline, a component has no folder, or
@@ -59,6 +63,10 @@ def check_pipeline_folder(folder: Path, class_name: str, components: Collection[
     for name, entry in entries.items():
         if name.startswith("_") or name in passed:
             continue
+        if name in settings:
+            if isinstance(entry, bool) or not isinstance(entry, int | float):
+                raise PipelineFolderError(f"{index}: {name!r} must be a number, got {entry!r}.")
+            continue
         if name not in components:
             raise PipelineFolderError(f"{index} names the component {name!r}; {class_name} has {sorted(components)}.")
         if not (isinstance(entry, list) and len(entry) == 2):
@@ -72,7 +80,7 @@ def check_pipeline_folder(folder: Path, class_name: str, components: Collection[
             )
         if not (folder / name).is_dir():
             raise PipelineFolderError(f"component {name!r} of {index} has no folder {folder / name}.")
-        if any((folder / name).glob("*.safetensors*")) or name in ("transformer", "dvae", "clip"):
+        if any((folder / name).glob("*.safetensors*")) or name in models:
             read_shapes(weight_files(folder / name))
 
 
@@ -92,12 +100,13 @@ def forget_download(repo_id: str, cache_dir: str | os.PathLike | None) -> None:
 def push_folder(
     folder: str | os.PathLike,
     repo_id: str,
-    commit_message: str | None = None,
+    card: PipelineCard,
+    commit_message: str,
     private: bool | None = None,
     token: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """Uploads a saved pipeline. A README.md in the folder or in the repository is kept, else a short one is written.
+    """Uploads a saved pipeline. A README.md in the folder or in the repository is kept, else `card` is written.
 
     Returns:
         The address of the commit.
@@ -106,16 +115,15 @@ def push_folder(
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     if not (Path(folder) / "README.md").is_file():
         try:
-            card = ModelCard.load(repo_id, token=token)
+            readme = ModelCard.load(repo_id, token=token)
         except (EntryNotFoundError, RepositoryNotFoundError):
-            data = ModelCardData(library_name="transformers", pipeline_tag="text-to-image", tags=["mosaics", "dall-e"])
-            text = CARD_TEXT.format(name=repo_id.split("/")[-1], repo_id=repo_id)
-            card = ModelCard(f"---\n{data.to_yaml()}\n---\n{text}")
-        card.save(Path(folder) / "README.md")
+            text = card.text.format(name=repo_id.split("/")[-1], repo_id=repo_id)
+            readme = ModelCard(f"---\n{ModelCardData(**card.data).to_yaml()}\n---\n{text}")
+        readme.save(Path(folder) / "README.md")
     commit: Any = api.upload_folder(
         repo_id=repo_id,
         folder_path=str(folder),
-        commit_message=commit_message or "Upload DallePipeline",
+        commit_message=commit_message,
         create_pr=create_pr,
     )
     return str(commit)

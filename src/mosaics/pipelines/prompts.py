@@ -36,7 +36,7 @@ def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], max
         raise CaptionError(message.replace(", or allow truncation", "")) from error
 
 
-def read_pictures(image: Any, num_prompts: int, image_size: int) -> torch.FloatTensor:
+def read_pictures(image: Any, num_prompts: int, image_size: int, prompts: str = "prompts") -> torch.FloatTensor:
     """The pictures to be completed, `(1 or P, 3, image_size, image_size)` in [0, 1].
 
     Args:
@@ -44,6 +44,7 @@ def read_pictures(image: Any, num_prompts: int, image_size: int) -> torch.FloatT
             `(P, 3, H, W)` counts as a list.
         num_prompts: Prompts P.
         image_size: Side the pipeline draws.
+        prompts: What to call the prompts in a message.
 
     Raises:
         ImageError: A picture is unreadable, of another size, or there are not 1 or P of them.
@@ -53,7 +54,7 @@ def read_pictures(image: Any, num_prompts: int, image_size: int) -> torch.FloatT
     pictures = list(image) if isinstance(image, list | tuple) else [image]
     if len(pictures) not in (1, num_prompts):
         raise ImageError(
-            f"image must be one picture or one for each of the {num_prompts} prompts, got {len(pictures)}."
+            f"image must be one picture or one for each of the {num_prompts} {prompts}, got {len(pictures)}."
         )
     pixels = []
     for number, picture in enumerate(pictures):

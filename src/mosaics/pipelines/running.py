@@ -45,9 +45,13 @@ class StepReporter:
 
     def __call__(self, done: DecodingStep) -> None:
         """Reports one code of every candidate in a batch."""
-        self.bar.update(len(done.tokens))
+        self.advance(done.position, done.tokens)
+
+    def advance(self, position: int, indices: torch.LongTensor) -> None:
+        """Reports the code at `position` of every candidate in a batch; `indices` are their codes so far."""
+        self.bar.update(len(indices))
         if self.callback is not None:
-            self.callback(self.pipe, self.step, done.position, {"indices": done.tokens})
+            self.callback(self.pipe, self.step, position, {"indices": indices})
         self.step += 1
         if self.pipe.interrupt:
             raise DrawingStopped("the pipeline was stopped by `_interrupt` before any candidate was finished.")

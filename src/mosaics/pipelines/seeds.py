@@ -32,6 +32,7 @@ def resolve_seeds(
     generator: torch.Generator | Sequence[torch.Generator] | None,
     num_prompts: int,
     num_candidates: int,
+    prompts: str = "prompts",
 ) -> list[list[int]]:
     """The seed of every candidate of every prompt.
 
@@ -40,6 +41,7 @@ def resolve_seeds(
         generator: In place of `seed`; every generator gives one seed, and moves on.
         num_prompts: Prompts P.
         num_candidates: Candidates C of each prompt.
+        prompts: What to call the prompts in a message.
 
     Returns:
         P lists of C seeds.
@@ -69,7 +71,7 @@ def resolve_seeds(
             [int(item) for item in seed[start : start + num_candidates]] for start in _starts(seed, num_candidates)
         ]
     raise ValueError(
-        f"{name} must be one, or a list of one for each of the {num_prompts} prompts, or of one for each of the "
+        f"{name} must be one, or a list of one for each of the {num_prompts} {prompts}, or of one for each of the "
         f"{num_prompts * num_candidates} candidates; got a list of {len(seed)}."
     )
 
