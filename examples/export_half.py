@@ -16,9 +16,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pipeline", help="Folder or Hub repository of a DallePipeline.")
     parser.add_argument("output_dir", type=Path, help="Folder to write.")
-    parser.add_argument("--guidance_scale", type=float, help="What calls that name none take from then on.")
+    parser.add_argument("--temperature", type=float, help="What calls that name none take from then on.")
+    parser.add_argument("--guidance_scale", type=float, help="The same.")
     arguments = parser.parse_args()
-    settings = {} if arguments.guidance_scale is None else {"guidance_scale": arguments.guidance_scale}
+    given = {"temperature": arguments.temperature, "guidance_scale": arguments.guidance_scale}
+    settings = {name: value for name, value in given.items() if value is not None}
     pipeline = DallePipeline.from_pretrained(arguments.pipeline, **settings).to(torch.float16)
     pipeline.save_pretrained(arguments.output_dir)
     for name in ("transformer", "dvae", "clip"):

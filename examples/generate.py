@@ -28,7 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="Folder or Hub repository of a DallePipeline; the embedded one if not given.")
     parser.add_argument("--num_candidates", type=int, default=16, help="Pictures drawn of each prompt (16).")
     parser.add_argument("--num_images_per_prompt", type=int, default=1, help="Pictures kept of each prompt (1).")
-    parser.add_argument("--temperature", type=float, default=1.0, help="Below 1: safer, less varied (1.0).")
+    parser.add_argument("--temperature", type=float, help="Below 1: safer, less varied; the model's own if not given.")
     parser.add_argument("--top_k", type=int, help="Draw from the k most likely codes only.")
     parser.add_argument("--top_p", type=float, help="Draw from the most likely codes that hold this probability.")
     parser.add_argument(

@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--split", default="test", choices=("test", "test_concepts"), help="Which held-out scenes.")
     parser.add_argument("--num_prompts", type=int, default=500, help="Held-out captions to draw (500).")
     parser.add_argument("--best_of", type=int, nargs="+", default=[1, 8], help="Numbers of candidates (1 8).")
-    parser.add_argument("--temperature", type=float, default=1.0, help="Below 1: safer, less varied (1.0).")
+    parser.add_argument("--temperature", type=float, help="Below 1: safer, less varied; the model's own if not given.")
     parser.add_argument("--top_p", type=float, help="Draw from the most likely codes that hold this probability.")
     parser.add_argument(
         "--guidance_scale", type=float, help="Above 1: closer to the prompt; the model's own if not given."

@@ -44,7 +44,8 @@ def test_the_call_takes_the_documented_arguments():
     names = "self prompt num_candidates num_images_per_prompt image prefix_rows temperature top_k top_p guidance_scale"
     names += " seed generator batch_size output_type return_dict callback_on_step_end"
     assert list(arguments) == names.split()
-    assert arguments["num_candidates"] == arguments["num_images_per_prompt"] == arguments["temperature"] == 1
+    assert arguments["num_candidates"] == arguments["num_images_per_prompt"] == 1
+    assert arguments["temperature"] is arguments["guidance_scale"] is None  # the pipeline's own
 
 
 def test_candidate_i_is_the_same_in_any_batch_size_and_alone(plain):
@@ -106,6 +107,15 @@ def test_sampling_arguments_reach_the_transformer(plain):
     assert torch.equal(indices(top_k=1), greedy) and not torch.equal(indices(), greedy)
     assert torch.equal(indices(top_p=1e-6), greedy)
     assert not torch.equal(indices(guidance_scale=4.0), indices())
+
+
+def test_a_pipeline_is_saved_with_its_temperature_which_calls_without_one_take(plain, tmp_path):
+    plain.save_pretrained(tmp_path)
+    greedy = DallePipeline.from_pretrained(tmp_path, temperature=0)
+    greedy.set_progress_bar_config(disable=True)
+    drawn = greedy(PROMPT, num_images_per_prompt=4, seed=2).indices
+    assert torch.equal(drawn, plain(PROMPT, num_images_per_prompt=4, seed=2, temperature=0).indices)
+    assert not torch.equal(greedy(PROMPT, num_images_per_prompt=4, seed=2, temperature=1.0).indices, drawn)
 
 
 def test_a_pipeline_is_saved_with_its_guidance_which_calls_without_one_take(plain, tmp_path):

@@ -68,7 +68,8 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
         clip: transformers' `CLIPModel`, which chooses among candidates; optional.
         clip_processor: `CLIPImageProcessor` if `clip` shares the tokenizer (see `mosaics.pipelines.reranking`), else
             its `CLIPProcessor`; given together with `clip`.
-        guidance_scale: What calls that name no `guidance_scale` take; saved with the pipeline.
+        temperature: What calls that name no `temperature` take; saved with the pipeline.
+        guidance_scale: The same for `guidance_scale`.
 
     Raises:
         ComponentsDisagreeError: Parts that were not made for each other.
@@ -96,9 +97,11 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
         dvae: PreTrainedModel,
         clip: PreTrainedModel | None = None,
         clip_processor: Any | None = None,
+        temperature: float = 1.0,
         guidance_scale: float = 1.0,
     ):
         super().__init__()
+        check_sampling(temperature, top_k=None, top_p=None, vocab_size=1)
         check_guidance_scale(guidance_scale)
         check_components(tokenizer, transformer, dvae, clip, clip_processor)
         if clip is not None:
@@ -107,7 +110,7 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
         self.register_modules(
             tokenizer=tokenizer, transformer=transformer, dvae=dvae, clip=clip, clip_processor=clip_processor
         )
-        self.register_to_config(guidance_scale=guidance_scale)
+        self.register_to_config(temperature=temperature, guidance_scale=guidance_scale)
         self.image_processor = VaeImageProcessor(do_normalize=False)
         self._interrupt = False
 
@@ -134,7 +137,7 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
         num_images_per_prompt: int = 1,
         image: Any = None,
         prefix_rows: int = 0,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         guidance_scale: float | None = None,
@@ -154,11 +157,11 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
             num_images_per_prompt: Pictures returned of each prompt.
             image: A picture to complete, of the size the pipeline draws; one for all prompts or one each.
             prefix_rows: How many of the first rows of its grid of codes are kept.
-            temperature: Divides the logits; 0 takes the most likely code.
+            temperature: Divides the logits; 0 takes the most likely code. By default what the pipeline was saved with.
             top_k: Draw from the `top_k` most likely codes only.
             top_p: Draw from the smallest set of most likely codes that holds this probability.
-            guidance_scale: Classifier-free guidance; above 1 pictures follow the prompt more closely and vary less. By
-                default what the pipeline was saved with; 1 is off.
+            guidance_scale: Classifier-free guidance; above 1 pictures follow the prompt more closely and vary less.
+                1 is off. By default what the pipeline was saved with.
             seed: 0 to 2**64 - 1, or one for each prompt or candidate. Candidate i of a seed is the same picture in any
                 batch size.
             generator: Draws the seed instead; a list gives one seed each.
@@ -178,6 +181,7 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
         """
         prompts = read_prompts(prompt)
         num_candidates = self._check_counts(num_candidates, num_images_per_prompt, batch_size)
+        temperature = self.config["temperature"] if temperature is None else temperature
         check_sampling(temperature, top_k, top_p, self.transformer.config.image_vocab_size)
         guidance_scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
         check_guidance_scale(guidance_scale)
