@@ -60,10 +60,10 @@ def table(scores: dict[str, dict[str, list[bool]]]) -> str:
     """The shares of correct statements, a row each for the real pictures and for every number of candidates."""
     lines = [f"{'':14}" + "".join(f"{name:>10}" for name in STATEMENTS)]
     for row, by_name in scores.items():
-        cells = [f"{100 * sum(v) / len(v):.1f} %" if (v := by_name[name]) else "-" for name in STATEMENTS]
+        cells = [f"{100 * sum(v) / len(v):.1f} %" if (v := by_name.get(name)) else "-" for name in STATEMENTS]
         lines.append(f"{row:14}" + "".join(f"{cell:>10}" for cell in cells))
     counts = next(iter(scores.values()))
-    return "\n".join([*lines, f"{'scenes':14}" + "".join(f"{len(counts[name]):>10}" for name in STATEMENTS)])
+    return "\n".join([*lines, f"{'scenes':14}" + "".join(f"{len(counts.get(name, ())):>10}" for name in STATEMENTS)])
 
 
 def main() -> None:

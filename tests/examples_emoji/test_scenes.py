@@ -140,12 +140,12 @@ def test_the_blend_is_the_one_of_the_alpha_equation(scenes):
 
 
 def test_edges_are_blended_by_the_alpha_of_the_picture(scenes, pictures):
-    data = EmojiScenes(size=79)  # one object then has 64 pixels: its picture as it is
+    data = EmojiScenes(size=85)  # one object then has 64 pixels: its picture as it is
     source = next(p for p in pictures if (p.style, p.name) == ("fluent-3d", "lion"))
     rgba = np.asarray(Image.open(io.BytesIO(source.image)).convert("RGBA")).astype(float).transpose(2, 0, 1)
     alpha, blue = rgba[3] / 255, np.array(COLOURS["blue"], float)[:, None, None]
     assert ((alpha > 0.1) & (alpha < 0.9)).sum() > 50
-    drawn = data.render(scene())[:, 7:71, 7:71]
+    drawn = data.render(scene())[:, 11:75, 11:75]
     assert np.abs(drawn - (rgba[:3] * alpha + blue * (1 - alpha))).max() <= 2
 
 
