@@ -16,7 +16,9 @@ from transformers.utils import ModelOutput
 from .archive import DEFAULT_ARCHIVE, read_archive
 from .scenes import COLOURS, LAYOUTS
 
-LAYOUT_NAMES = tuple(LAYOUTS)  # "object", "left of", "above", 2, 3, 4
+# Two copies lie where two different objects beside each other do: what the objects are tells them apart.
+NAME_OF_LAYOUT = {layout: name for name, layout in reversed(LAYOUTS.items())}
+LAYOUT_NAMES = tuple(name for name in LAYOUTS if name in NAME_OF_LAYOUT.values())  # "object", "left of", "above", 3, 4
 COLOUR_NAMES = tuple(COLOURS)
 CROP_SIDE = 32
 MAX_OBJECTS = 4
@@ -61,7 +63,7 @@ def object_classes(groups: Sequence[str], styles: Sequence[str]) -> list[list[st
 def layout_of(scene: Mapping) -> int:
     """The number of a scene's layout in `LAYOUT_NAMES`."""
     key = {"object": "object", "relation": scene["relation"], "count": scene["count"]}[scene["kind"]]
-    return LAYOUT_NAMES.index(key)
+    return LAYOUT_NAMES.index(NAME_OF_LAYOUT[LAYOUTS[key]])
 
 
 def objects_of(scene: Mapping) -> list[str]:

@@ -64,6 +64,11 @@ def reading(judge, layout, names, colour="blue", style="fluent-3d"):
         (PAIR, ("above", ["lion", "dog"]), {"object": True, "colour": True, "relation": True, "all": True}),
         (PAIR, ("above", ["dog", "lion"]), {"object": False, "colour": True, "relation": True, "all": False}),
         (PAIR, ("left of", ["lion", "dog"]), {"object": False, "colour": True, "relation": False, "all": False}),
+        (
+            LION | {"kind": "count", "count": 2},
+            ("left of", ["lion"] * 2),
+            {"object": True, "colour": True, "count": True, "all": True},
+        ),
         (THREE, (3, ["lion"] * 3), {"object": True, "colour": True, "count": True, "all": True}),
         (THREE, (3, ["lion", "lion", "dog"]), {"object": False, "colour": True, "count": True, "all": False}),
         (THREE, (4, ["lion"] * 4), {"object": False, "colour": True, "count": False, "all": False}),
