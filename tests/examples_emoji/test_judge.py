@@ -102,8 +102,8 @@ def test_a_judge_learns_to_read_scenes_and_reads_them_after_loading(scenes, tmp_
     judge = Judge(JudgeConfig(names=object_classes(GROUPS, STYLES), styles=STYLES, width=16))
     samples = scenes.__getitems__(list(range(24)))
     labels = labels_of(judge, samples)
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=3e-3)
-    for _ in range(60):
+    optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3)
+    for _ in range(150):
         judge(**labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
