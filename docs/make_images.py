@@ -93,7 +93,7 @@ def draw_best_of() -> Image.Image:
     """A row for each prompt: the best by CLIP of its first 1, 8, 64 and 512 candidates."""
     pipe, pictures, captions = load_pipeline(), [], []
     for number, prompt in enumerate(PROMPTS[:1] + PROMPTS[3:4] + PROMPTS[5:8:2]):
-        drawn = candidates_of(pipe, prompt, number, max(BEST_OF), {})
+        (drawn,) = candidates_of(pipe, [prompt], number, max(BEST_OF), {})
         for count in BEST_OF:
             pictures.append(to_picture(max(drawn[:count], key=lambda pair: pair[0])[1]))
             captions.append(f"best of {count}: {prompt}")

@@ -152,19 +152,21 @@ class Judge(PreTrainedModel):
             readings[owner]["styles"].append(self.config.styles[style])
         return readings
 
-    def correct(self, scene: Mapping, reading: Mapping) -> dict[str, bool]:
+    def correct(self, scene: Mapping, reading: Mapping) -> dict[str, list[bool]]:
         """Which statements of a scene's caption a reading bears out: only those that the caption makes.
 
-        `object`: every place shows its object; `count` and `relation`: the layout is right; `colour`; `style` where
-        the caption names one; and `all` of them.
+        `object`: one statement for each object that is named, borne out if all its places show it; `count` and
+        `relation`: the layout is right; `colour`; `style` where the caption names one; and `all` of them.
         """
         layout = reading["layout"] == layout_of(scene)
+        found = reading["objects"] if layout else [None] * len(objects_of(scene))
+        shown = [self.class_of[name] == one for name, one in zip(objects_of(scene), found, strict=True)]
         result = {
-            "object": layout and reading["objects"] == [self.class_of[name] for name in objects_of(scene)],
-            "colour": reading["colour"] == scene["colour"],
+            "object": shown if scene["kind"] == "relation" else [all(shown)],
+            "colour": [reading["colour"] == scene["colour"]],
         }
         if scene["kind"] != "object":
-            result[scene["kind"]] = layout
+            result[scene["kind"]] = [layout]
         if scene["style_named"]:
-            result["style"] = all(style == scene["style"] for style in reading["styles"])
-        return {**result, "all": all(result.values())}
+            result["style"] = [all(style == scene["style"] for style in reading["styles"])]
+        return {**result, "all": [all(right for statement in result.values() for right in statement)]}

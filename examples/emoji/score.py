@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from emoji.scenes import EmojiScenes
 RECIPES = Path(__file__).parents[1] / "recipes" / "emoji"
 STATEMENTS = ("object", "colour", "relation", "count", "style", "all")
 SEEDS_OF_A_PROMPT = 10_000
+CANDIDATES_OF_A_CALL = 128
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -47,13 +49,21 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def candidates_of(pipe: DallePipeline, caption: str, number: int, count: int, sampling: dict) -> list[tuple]:
-    """`(clip score, picture)` of the candidates of one prompt, in the order of their seeds."""
-    first = number * SEEDS_OF_A_PROMPT
-    seeds = list(range(first, first + count))
-    output = pipe(caption, num_candidates=count, num_images_per_prompt=count, seed=seeds, output_type="pt", **sampling)
+def candidates_of(
+    pipe: DallePipeline, captions: Sequence[str], first: int, count: int, sampling: dict
+) -> list[list[tuple]]:
+    """For each prompt `(clip score, picture)` of its candidates, in the order of their seeds.
+
+    `first` is the number of the first prompt, which decides the seeds.
+    """
+    numbers = range(first, first + len(captions))
+    seeds = [number * SEEDS_OF_A_PROMPT + candidate for number in numbers for candidate in range(count)]
+    output = pipe(
+        list(captions), num_candidates=count, num_images_per_prompt=count, seed=seeds, output_type="pt", **sampling
+    )
     drawn = sorted(zip(output.seeds, output.clip_scores, output.images, strict=True), key=lambda item: item[0])
-    return [(score, image) for _, score, image in drawn]
+    pairs = [(score, image) for _, score, image in drawn]
+    return [pairs[start : start + count] for start in range(0, len(pairs), count)]
 
 
 def table(scores: dict[str, dict[str, list[bool]]]) -> str:
@@ -63,7 +73,18 @@ def table(scores: dict[str, dict[str, list[bool]]]) -> str:
         cells = [f"{100 * sum(v) / len(v):.1f} %" if (v := by_name.get(name)) else "-" for name in STATEMENTS]
         lines.append(f"{row:14}" + "".join(f"{cell:>10}" for cell in cells))
     counts = next(iter(scores.values()))
-    return "\n".join([*lines, f"{'scenes':14}" + "".join(f"{len(counts.get(name, ())):>10}" for name in STATEMENTS)])
+    return "\n".join([*lines, f"{"statements":14}" + "".join(f"{len(counts.get(name, ())):>10}" for name in STATEMENTS)])
+
+
+def read_scene(judge: Judge, item: dict, candidates: list[tuple], best_of: list[int], scores: dict) -> None:
+    """Adds to `scores` what the judge reads right on a scene and on the best of N candidates for it."""
+    pictures = {"real": item["pixel_values"]}
+    for count in best_of:
+        pictures[f"best of {count}"] = max(candidates[:count], key=lambda pair: pair[0] or 0.0)[1]
+    readings = judge.read(torch.stack(list(pictures.values())))
+    for row, reading in zip(pictures, readings, strict=True):
+        for statement, right in judge.correct(item["scene"], reading).items():
+            scores[row][statement] += right
 
 
 def main() -> None:
@@ -75,16 +96,16 @@ def main() -> None:
     judge = Judge.from_pretrained(arguments.judge).eval()
     sampling = {name: getattr(arguments, name) for name in ("temperature", "top_p", "guidance_scale")}
     scores: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for number in tqdm(range(len(scenes)), unit=" prompts"):
-        item = scenes[number]
-        drawn = candidates_of(pipe, item["caption"], number, max(arguments.best_of), sampling)
-        pictures = {"real": item["pixel_values"]}
-        for count in sorted(arguments.best_of):
-            pictures[f"best of {count}"] = max(drawn[:count], key=lambda pair: pair[0] or 0.0)[1]
-        readings = judge.read(torch.stack(list(pictures.values())))
-        for row, reading in zip(pictures, readings, strict=True):
-            for statement, right in judge.correct(item["scene"], reading).items():
-                scores[row][statement].append(right)
+    most = max(arguments.best_of)
+    together = max(1, CANDIDATES_OF_A_CALL // most)
+    bar = tqdm(total=len(scenes), unit=" prompts")
+    for first in range(0, len(scenes), together):
+        items = [scenes[number] for number in range(first, min(first + together, len(scenes)))]
+        drawn = candidates_of(pipe, [item["caption"] for item in items], first, most, sampling)
+        for item, candidates in zip(items, drawn, strict=True):
+            read_scene(judge, item, candidates, sorted(arguments.best_of), scores)
+        bar.update(len(items))
+    bar.close()
     print(table(scores))
     if arguments.output is not None:
         shares = {row: {name: sum(v) / len(v) for name, v in names.items()} for row, names in scores.items()}

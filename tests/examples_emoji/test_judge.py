@@ -58,24 +58,41 @@ def reading(judge, layout, names, colour="blue", style="fluent-3d"):
 @pytest.mark.parametrize(
     ("scene", "arguments", "right"),
     [
-        (LION, ("object", ["lion"]), {"object": True, "colour": True, "all": True}),
-        (LION, ("object", ["dog"]), {"object": False, "colour": True, "all": False}),
-        (LION, ("object", ["lion"], "red"), {"object": True, "colour": False, "all": False}),
-        (PAIR, ("above", ["lion", "dog"]), {"object": True, "colour": True, "relation": True, "all": True}),
-        (PAIR, ("above", ["dog", "lion"]), {"object": False, "colour": True, "relation": True, "all": False}),
-        (PAIR, ("left of", ["lion", "dog"]), {"object": False, "colour": True, "relation": False, "all": False}),
+        (LION, ("object", ["lion"]), {"object": [True], "colour": [True], "all": [True]}),
+        (LION, ("object", ["dog"]), {"object": [False], "colour": [True], "all": [False]}),
+        (LION, ("object", ["lion"], "red"), {"object": [True], "colour": [False], "all": [False]}),
+        (
+            PAIR,
+            ("above", ["lion", "dog"]),
+            {"object": [True, True], "colour": [True], "relation": [True], "all": [True]},
+        ),
+        (
+            PAIR,
+            ("above", ["dog", "lion"]),
+            {"object": [False, False], "colour": [True], "relation": [True], "all": [False]},
+        ),
+        (
+            PAIR,
+            ("above", ["lion", "lion"]),
+            {"object": [True, False], "colour": [True], "relation": [True], "all": [False]},
+        ),
+        (
+            PAIR,
+            ("left of", ["lion", "dog"]),
+            {"object": [False, False], "colour": [True], "relation": [False], "all": [False]},
+        ),
         (
             LION | {"kind": "count", "count": 2},
             ("left of", ["lion"] * 2),
-            {"object": True, "colour": True, "count": True, "all": True},
+            {"object": [True], "colour": [True], "count": [True], "all": [True]},
         ),
-        (THREE, (3, ["lion"] * 3), {"object": True, "colour": True, "count": True, "all": True}),
-        (THREE, (3, ["lion", "lion", "dog"]), {"object": False, "colour": True, "count": True, "all": False}),
-        (THREE, (4, ["lion"] * 4), {"object": False, "colour": True, "count": False, "all": False}),
+        (THREE, (3, ["lion"] * 3), {"object": [True], "colour": [True], "count": [True], "all": [True]}),
+        (THREE, (3, ["lion", "lion", "dog"]), {"object": [False], "colour": [True], "count": [True], "all": [False]}),
+        (THREE, (4, ["lion"] * 4), {"object": [False], "colour": [True], "count": [False], "all": [False]}),
         (
             LION | {"style_named": True},
             ("object", ["lion"], "blue", "noto"),
-            {"object": True, "colour": True, "style": False, "all": False},
+            {"object": [True], "colour": [True], "style": [False], "all": [False]},
         ),
     ],
 )
@@ -94,7 +111,7 @@ def test_labels_say_what_the_scenes_are(judge, scenes):
             "objects": [int(number) for number in labels["objects"][row] if number >= 0],
             "styles": [judge.config.styles[labels["styles"][row]]] * len(objects_of(scene)),
         }
-        assert judge.correct(scene, found)["all"]
+        assert judge.correct(scene, found)["all"] == [True]
 
 
 def test_a_judge_learns_to_read_scenes_and_reads_them_after_loading(scenes, tmp_path):
@@ -109,5 +126,7 @@ def test_a_judge_learns_to_read_scenes_and_reads_them_after_loading(scenes, tmp_
         optimizer.zero_grad()
     judge.save_pretrained(tmp_path)
     readings = Judge.from_pretrained(tmp_path).eval().read(labels["pixel_values"])
-    right = [judge.correct(sample["scene"], found)["all"] for sample, found in zip(samples, readings, strict=True)]
+    right = [
+        judge.correct(sample["scene"], found)["all"] == [True] for sample, found in zip(samples, readings, strict=True)
+    ]
     assert sum(right) >= 22

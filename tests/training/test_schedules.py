@@ -42,6 +42,17 @@ def test_the_learning_rate_rises_to_its_peak_and_decays_to_its_end(schedule):
         assert rates[27] > 1.25 > rates[28]  # halfway between steps 5 and 50, both shapes are in the middle
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_late_decay_stays_at_the_peak_until_it_begins(schedule):
+    rates = [
+        learning_rate_at(step, peak=2.0, end=0.0, warmup_steps=5, decay_steps=50, schedule=schedule, decay_start=40)
+        for step in range(60)
+    ]
+    assert rates[4:41] == [2.0] * 37
+    assert rates[45] == pytest.approx(1.0) and rates[50:] == [0.0] * 10
+    assert all(later < earlier for earlier, later in pairwise(rates[40:51]))
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [

@@ -40,6 +40,9 @@ class TrainingConfig:
     learning_rate_end: float = _option(0.0, "Learning rate at the end of the decay.")
     lr_schedule: Literal["cosine", "linear", "constant"] = _option("cosine", "Decay of the learning rate.")
     warmup_steps: int = _option(100, "Optimizer steps of linear warm-up.")
+    lr_decay_start: int | None = _option(
+        None, "Step at which the decay begins (after the warm-up); a longer run can start from a checkpoint before it."
+    )
     lr_decay_steps: int | None = _option(None, "Step at which the decay is complete (max_steps).")
     optimizer: Literal["adamw", "muon"] = _option(
         "adamw", "muon: Muon for the matrices of linear layers, AdamW for the rest; fewer steps for transformers."
@@ -97,6 +100,7 @@ class TrainingConfig:
             "train_batch_size",
             "eval_batch_size",
             "gradient_accumulation_steps",
+            "lr_decay_start",
             "lr_decay_steps",
             "max_nonfinite_steps",
             "checkpointing_steps",

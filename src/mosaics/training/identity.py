@@ -50,7 +50,7 @@ def run_settings(
     """The settings that decide where training goes, as a flat mapping of JSON values."""
     settings: dict[str, Any] = {name: getattr(config, name) for name in _TRAJECTORY}
     if config.lr_schedule != "constant":
-        settings["lr_decay_steps"] = config.decay_steps
+        settings["lr_decay_start"], settings["lr_decay_steps"] = config.lr_decay_start, config.decay_steps
     settings["samples_per_step"] = samples_per_step
     settings["mixed_precision"] = mixed_precision
     settings["train_dataset"] = fingerprint

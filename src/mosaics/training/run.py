@@ -163,6 +163,7 @@ class TrainingRun:
             warmup_steps=config.warmup_steps,
             decay_steps=config.decay_steps,
             schedule=config.lr_schedule,
+            decay_start=config.lr_decay_start,
         )
 
     @property

@@ -84,7 +84,14 @@ def linear_warmup(step: int, num_steps: int) -> float:
 
 
 def learning_rate_at(
-    step: int, *, peak: float, end: float, warmup_steps: int, decay_steps: int, schedule: str = "cosine"
+    step: int,
+    *,
+    peak: float,
+    end: float,
+    warmup_steps: int,
+    decay_steps: int,
+    schedule: str = "cosine",
+    decay_start: int | None = None,
 ) -> float:
     """The learning rate of optimizer step number `step` (the first step is number 0).
 
@@ -95,6 +102,9 @@ def learning_rate_at(
         warmup_steps: Length of the linear warm-up; 0 means none.
         decay_steps: Step at which the decay is complete, warm-up included.
         schedule: "cosine", "linear" or "constant".
+        decay_start: Step at which the decay begins; the rate stays at its peak from the warm-up until then. By default
+            the end of the warm-up. The part before it serves runs of any length ("warmup-stable-decay", Hu et al.
+            2024, https://arxiv.org/abs/2404.06395).
 
     Example:
         >>> rates = dict(peak=1.0, end=0.1, warmup_steps=2, decay_steps=10)
@@ -105,9 +115,10 @@ def learning_rate_at(
         return peak * linear_warmup(step, warmup_steps)
     if schedule == "constant":
         return peak
-    span = max(decay_steps - warmup_steps, 0)
+    start = warmup_steps if decay_start is None else max(decay_start, warmup_steps)
+    since, span = max(step - start, 0), max(decay_steps - start, 0)
     if schedule == "cosine":
-        return cosine_anneal(step - warmup_steps, start=peak, end=end, num_steps=span)
+        return cosine_anneal(since, start=peak, end=end, num_steps=span)
     if schedule == "linear":
-        return linear_anneal(step - warmup_steps, start=peak, end=end, num_steps=span)
+        return linear_anneal(since, start=peak, end=end, num_steps=span)
     raise ValueError(f'learning_rate_at expects schedule "cosine", "linear" or "constant", got {schedule!r}.')
