@@ -91,12 +91,17 @@ def tend_codes(run: TrainingRun, data, arguments: Arguments) -> None:
         run.log({"split_codes": split})
 
 
+def given_codes(run: TrainingRun, pixels: torch.Tensor, decoder_only: bool) -> torch.Tensor | None:
+    """What a decoder by itself is trained on: the encoder's codes, in full precision."""
+    return run.unwrapped_model.encode(pixels) if decoder_only else None
+
+
 @torch.no_grad()
-def evaluate(run: TrainingRun) -> None:
+def evaluate(run: TrainingRun, decoder_only: bool) -> None:
     """Held-out pictures through hard codes: the ELBO's terms, PSNR in dB, and a grid of reconstructions."""
     for batch in run.evaluate_batches():
         pixels = batch["pixel_values"]
-        output = run.model(pixels)
+        output = run.model(pixels, indices=given_codes(run, pixels, decoder_only))
         squared_error = (output.reconstruction - pixels).square().mean(dim=(1, 2, 3))
         run.log_evaluation(
             {
@@ -130,15 +135,19 @@ def main() -> None:
         kl_weight = cosine_anneal(run.step, 0.0, arguments.kl_weight, arguments.kl_steps)
         warming_up = run.step < arguments.warmup_autoencoder_steps
         tend_codes(run, train_data, arguments)
-        run.unwrapped_model.decoder.quantizer.train(not arguments.decoder_only)
         pixels = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
         output = run.model(
-            pixels, temperature, 0.0 if warming_up else kl_weight, arguments.straight_through, warming_up
+            pixels,
+            temperature,
+            0.0 if warming_up else kl_weight,
+            arguments.straight_through,
+            bypass_codes=warming_up,
+            indices=given_codes(run, pixels, arguments.decoder_only and not warming_up),
         )
         terms = {name: output[name] for name in ("reconstruction_loss", "kl", "perplexity", "codebook_usage")}
         run.optimize(output.loss, log={**terms, "temperature": temperature, "kl_weight": kl_weight})
         if run.should_evaluate:
-            evaluate(run)
+            evaluate(run, arguments.decoder_only)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.utils import ModelOutput
 
+from mosaics.outputs import always_set
 from mosaics.quantizers.usage import code_statistics
 
 
@@ -23,11 +24,11 @@ class GumbelQuantizerOutput(ModelOutput):
         codebook_usage: Scalar, share of the K codes that occur in this batch, 0 to 1.
     """
 
-    quantized: torch.FloatTensor | None = None
-    indices: torch.LongTensor | None = None
-    kl: torch.FloatTensor | None = None
-    perplexity: torch.FloatTensor | None = None
-    codebook_usage: torch.FloatTensor | None = None
+    quantized: torch.Tensor = always_set()
+    indices: torch.Tensor = always_set()
+    kl: torch.Tensor = always_set()
+    perplexity: torch.Tensor = always_set()
+    codebook_usage: torch.Tensor = always_set()
 
 
 def kl_to_uniform(logits: torch.Tensor, dim: int = 1) -> torch.Tensor:
@@ -78,7 +79,7 @@ class GumbelQuantizer(nn.Module):
         self.bias = nn.Parameter(torch.empty(embedding_dim))
 
     def forward(
-        self, logits: torch.FloatTensor, temperature: float = 1.0, straight_through: bool = False
+        self, logits: torch.Tensor, temperature: float = 1.0, straight_through: bool = False
     ) -> GumbelQuantizerOutput:
         """Relaxed codes when training, the most probable codes otherwise; see the class."""
         indices = logits.argmax(dim=1)
@@ -92,9 +93,20 @@ class GumbelQuantizer(nn.Module):
             codebook_usage=usage,
         )
 
-    def lookup(self, indices: torch.LongTensor) -> torch.FloatTensor:
+    def lookup(self, indices: torch.Tensor) -> torch.Tensor:
         """Code vectors `(B, D, h, w)` of `indices` `(B, h, w)`."""
         return (F.embedding(indices, self.codebook) + self.bias).permute(0, 3, 1, 2)
+
+    def select(self, indices: torch.Tensor) -> GumbelQuantizerOutput:
+        """The output for certain codes `(B, h, w)`: a distribution on one code has a KL of ln K to the uniform one."""
+        perplexity, usage = code_statistics(indices, self.num_embeddings)
+        return GumbelQuantizerOutput(
+            quantized=self.lookup(indices),
+            indices=indices,
+            kl=torch.full_like(perplexity, math.log(self.num_embeddings)),
+            perplexity=perplexity,
+            codebook_usage=usage,
+        )
 
     def _relax(self, logits: torch.Tensor, temperature: float, straight_through: bool) -> torch.Tensor:
         weights = gumbel_softmax(logits, temperature)  # (B, K, h, w)

@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
+from export_half import halve
 from mosaics.likelihoods import logit_laplace_log_prob, map_pixels
 from mosaics.models.dvae import DiscreteVAE, DiscreteVAEConfig, DiscreteVAEImageProcessor
+from mosaics.models.dvae.modeling_dvae import LogitHead
 from testing_utils import tiny_dvae
 
 
@@ -218,6 +221,54 @@ def test_bfloat16_training_is_finite():
     assert all(torch.isfinite(p.grad).all() for p in dvae.parameters())
 
 
+def test_the_logits_are_those_of_float32_under_autocast():
+    head = LogitHead(48, 200, 1)
+    torch.nn.init.normal_(head.weight, std=200.0)
+    features = torch.rand(2, 48, 8, 8)
+    expected = F.conv2d(features, head.weight, head.bias)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(head(features), expected)
+
+
+def test_half_precision_on_disk_keeps_the_codes(tmp_path):
+    dvae = tiny_dvae(identity_start=True, patch_size=2, num_groups=1, codebook_dim=16, hidden_size=16).eval()
+    pictures = torch.rand(16, 3, 16, 16)
+    dvae.initialize_codes(dvae.features(pictures), sharpness=20.0, generator=torch.Generator().manual_seed(0))
+    expected = dvae.encode(pictures)
+    halve(dvae)
+    dvae.save_pretrained(tmp_path)
+    for dtype in (torch.float32, torch.float16):
+        loaded = DiscreteVAE.from_pretrained(tmp_path, dtype=dtype).eval()
+        assert loaded.encoder.output.weight.dtype == torch.float32
+    loaded = DiscreteVAE.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert (loaded.encode(pictures) == expected).float().mean() > 0.995
+
+
+def test_given_codes_are_decoded_and_leave_the_encoder_alone():
+    dvae = tiny_dvae().train()
+    indices = dvae.encode(pixels())
+    output = dvae(pixels(), indices=indices)
+    assert torch.equal(output.indices, indices) and output.kl == pytest.approx(math.log(32))
+    torch.testing.assert_close(output.reconstruction, dvae.decode(indices))
+    torch.testing.assert_close(output.reconstruction_loss, dvae.eval()(pixels()).reconstruction_loss)
+    output.loss.backward()
+    assert all(parameter.grad is None for parameter in dvae.encoder.parameters())
+    assert dvae.decoder.quantizer.codebook.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"indices": torch.zeros(2, 2, 4, dtype=torch.long)}, r"\(2, 4, 4\)"),
+        ({"indices": torch.full((2, 4, 4), 32)}, r"\[0, 32\)"),
+        ({"indices": torch.zeros(2, 4, 4, dtype=torch.long), "bypass_codes": True}, "not both"),
+    ],
+)
+def test_wrong_given_codes_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_dvae()(pixels(), **arguments)
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -226,6 +277,7 @@ def test_bfloat16_training_is_finite():
         (torch.zeros(2, 3, 16, 18), "multiples of 4"),
         (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), "floating point"),
         (torch.zeros(0, 3, 16, 16), "positive multiples"),
+        (torch.full((2, 3, 16, 16), 255.0), r"\[0, 1\], got values from 255"),
     ],
 )
 def test_wrong_pixels_are_refused(bad, message):
@@ -240,6 +292,7 @@ def test_wrong_pixels_are_refused(bad, message):
         (torch.full((1, 4, 4), -1), r"\[0, 32\)"),
         (torch.zeros(1, 4, 4), "integers"),
         (torch.zeros(4, 4, dtype=torch.long), "shape"),
+        (torch.zeros(0, 4, 4, dtype=torch.long), "none of them 0"),
     ],
 )
 def test_wrong_indices_are_refused(bad, message):

@@ -1,6 +1,7 @@
 """The discrete VAE of *Zero-Shot Text-to-Image Generation* (Ramesh et al. 2021, https://arxiv.org/abs/2102.12092)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -8,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from mosaics.likelihoods import logit_laplace_nll, map_pixels, unmap_pixels
 from mosaics.models.dvae.configuration_dvae import DiscreteVAEConfig
+from mosaics.models.image_checks import check_indices, check_pixels
 from mosaics.models.pretrained import MosaicsPreTrainedModel
-from mosaics.quantizers import GumbelQuantizer, kmeans, nearest_codes
+from mosaics.outputs import always_set
+from mosaics.quantizers import GumbelQuantizer, GumbelQuantizerOutput, kmeans, nearest_codes
 
 
 @dataclass
@@ -30,17 +33,19 @@ class DiscreteVAEOutput(ModelOutput):
         codebook_usage: Scalar, share of the codes that occur in the batch.
     """
 
-    loss: torch.FloatTensor | None = None
-    reconstruction_loss: torch.FloatTensor | None = None
-    kl: torch.FloatTensor | None = None
-    reconstruction: torch.FloatTensor | None = None
-    indices: torch.LongTensor | None = None
-    perplexity: torch.FloatTensor | None = None
-    codebook_usage: torch.FloatTensor | None = None
+    loss: torch.Tensor = always_set()
+    reconstruction_loss: torch.Tensor = always_set()
+    kl: torch.Tensor = always_set()
+    reconstruction: torch.Tensor = always_set()
+    indices: torch.Tensor = always_set()
+    perplexity: torch.Tensor = always_set()
+    codebook_usage: torch.Tensor = always_set()
 
 
 class MainPath(nn.Conv2d):
     """A convolution outside the residual paths: the identity at first, if `config.identity_start`."""
+
+    bias: nn.Parameter
 
 
 class PathEnd(nn.Conv2d):
@@ -49,6 +54,18 @@ class PathEnd(nn.Conv2d):
 
 class PixelHead(nn.Conv2d):
     """The decoder's last convolution: at first the logits of its first inputs, if `config.identity_start`."""
+
+    bias: nn.Parameter
+
+
+class LogitHead(nn.Conv2d):
+    """The encoder's last convolution, in float32 also under autocast: rounded logits would name other codes."""
+
+    bias: nn.Parameter
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return F.conv2d(features.float(), self.weight.float(), self.bias.float())
 
 
 def convolution(in_channels: int, out_channels: int, kernel_size: int, layer: type[nn.Conv2d] = nn.Conv2d):
@@ -97,7 +114,7 @@ class Encoder(nn.Module):
         self.groups = nn.ModuleList(
             block_group(a, b, (3, 3, 3, 1), config) for a, b in zip([widths[0], *widths[:-1]], widths, strict=True)
         )
-        self.output = convolution(widths[-1], config.num_embeddings, 1)
+        self.output = LogitHead(widths[-1], config.num_embeddings, kernel_size=1)
 
     def forward(self, mapped_pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = self.input(F.pixel_unshuffle(mapped_pixels, self.patch_size))
@@ -142,15 +159,17 @@ class DiscreteVAEPreTrainedModel(MosaicsPreTrainedModel):
     config_class = DiscreteVAEConfig
     base_model_prefix = "dvae"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
-    _no_split_modules: tuple[str, ...] = ("BottleneckBlock",)
+    input_modalities = "image"
+    _no_split_modules = ["BottleneckBlock"]  # noqa: RUF012 (the form transformers expects)
+    _keep_in_fp32_modules_strict = ["encoder.output"]  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # OpenAI's initialisation: normal with variance 1 / fan-in, biases zero.
         if isinstance(module, nn.Conv2d):
             init.normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
-            init.zeros_(module.bias)
+            if module.bias is not None:
+                init.zeros_(module.bias)
             if self.config.identity_start:
                 self._start_as_identity(module)
         elif isinstance(module, GumbelQuantizer):
@@ -199,20 +218,23 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
     ```
     """
 
+    __call__: Callable[..., DiscreteVAEOutput]  # what `nn.Module` makes of `forward`
+
     def __init__(self, config: DiscreteVAEConfig):
         super().__init__(config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
-        pixel_values: torch.FloatTensor,
+        pixel_values: torch.Tensor,
         gumbel_temperature: float = 1.0,
         kl_weight: float = 0.0,
         straight_through: bool = False,
         bypass_codes: bool = False,
-        return_dict: bool | None = None,
+        indices: torch.Tensor | None = None,
     ) -> DiscreteVAEOutput:
         r"""The negative ELBO of a batch of pictures, and their reconstruction.
 
@@ -225,22 +247,28 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
             straight_through: In training, decode single sampled codes instead of mixtures.
             bypass_codes: Decode the encoder's features themselves, as an autoencoder without codes: a warm-up before
                 [`initialize_codes`]. Needs `codebook_dim` equal to the encoder's last width.
-            return_dict: A tuple instead of a [`DiscreteVAEOutput`] if `False`.
+            indices: `(B, h, w)` codes to decode in place of the encoder's, which is then left alone: to train a
+                decoder by itself, on codes that [`encode`] gave without autocast.
 
         Raises:
-            ValueError: On a wrong shape, dtype or temperature.
+            ValueError: On a wrong shape, dtype, range or temperature.
         """
-        logits, features = self._encode(pixel_values)
-        codes = self.decoder.quantizer(logits, gumbel_temperature, straight_through)
-        if bypass_codes:
-            self._check_widths()
-            codes.quantized = features + 0 * codes.quantized  # every parameter keeps a gradient: DDP waits for all
+        if bypass_codes and indices is not None:
+            raise ValueError("give indices or bypass_codes, not both: either codes are decoded, or features are.")
+        if indices is not None:
+            codes = self._given_codes(pixel_values, indices)
+        else:
+            logits, features = self._encode(pixel_values)
+            codes = self.decoder.quantizer(logits, gumbel_temperature, straight_through)
+            if bypass_codes:
+                self._check_widths()
+                codes.quantized = features + 0 * codes.quantized  # a gradient for each parameter: DDP waits for all
         mean, log_scale = self.decoder(codes.quantized).float().chunk(2, dim=1)
         if self.config.min_log_scale is not None:
             log_scale = self.config.min_log_scale + F.softplus(log_scale - self.config.min_log_scale)
         reconstruction_loss = logit_laplace_nll(pixel_values, mean, log_scale, self.config.pixel_epsilon)
         positions_per_dimension = codes.indices[0].numel() / pixel_values[0].numel()  # h w / (C H W)
-        output = DiscreteVAEOutput(
+        return DiscreteVAEOutput(
             loss=reconstruction_loss + kl_weight * positions_per_dimension * codes.kl,
             reconstruction_loss=reconstruction_loss,
             kl=codes.kl,
@@ -249,19 +277,18 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
             perplexity=codes.perplexity,
             codebook_usage=codes.codebook_usage,
         )
-        return output if return_dict is None or return_dict else output.to_tuple()
 
-    def logits(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
+    def logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Unnormalised log-probabilities of the codes, `(B, K, h, w)`, of pictures `(B, C, H, W)` in [0, 1]."""
         return self._encode(pixel_values)[0]
 
-    def features(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The encoder's last features `(B, D, h, w)`, which the logits are linear in, of pictures in [0, 1]."""
         return self._encode(pixel_values)[1]
 
     @torch.no_grad()
     def initialize_codes(
-        self, features: torch.FloatTensor, sharpness: float = 5.0, generator: torch.Generator | None = None
+        self, features: torch.Tensor, sharpness: float = 5.0, generator: torch.Generator | None = None
     ) -> None:
         r"""Starts the codes where the encoder's features are, by k-means, so that none is dead from the start.
 
@@ -285,19 +312,19 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
         self.encoder.output.weight.copy_((2 * scale * centroids)[:, :, None, None])
         self.encoder.output.bias.copy_(-scale * centroids.square().sum(dim=1))
 
-    def encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
+    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The most probable codes `(B, h, w)` of pictures `(B, C, H, W)` in [0, 1]."""
         return self.logits(pixel_values).argmax(dim=1)
 
-    def decode(self, indices: torch.LongTensor) -> torch.FloatTensor:
+    def decode(self, indices: torch.Tensor) -> torch.Tensor:
         """The pictures `(B, C, H, W)` in [0, 1] that codes `(B, h, w)` stand for."""
-        self._check_indices(indices)
+        check_indices(indices, self.config.num_embeddings, ("batch", "height", "width"))
         mean, _ = self.decoder(self.decoder.quantizer.lookup(indices)).chunk(2, dim=1)
         return unmap_pixels(mean.float().sigmoid(), self.config.pixel_epsilon)
 
     @torch.no_grad()
     def split_codes(
-        self, features: torch.FloatTensor, margin: float = 2.0, generator: torch.Generator | None = None
+        self, features: torch.Tensor, margin: float = 2.0, generator: torch.Generator | None = None
     ) -> int:
         r"""Gives the codes that no feature uses half of the cell of one that many use, and returns how many.
 
@@ -336,9 +363,20 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
         self.decoder.quantizer.codebook[dead] = self.decoder.quantizer.codebook[parents]
         return len(dead)
 
-    def _encode(self, pixel_values: torch.FloatTensor) -> tuple[torch.FloatTensor, torch.FloatTensor]:
-        self._check_pixels(pixel_values)
+    def _encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        check_pixels(pixel_values, self.config.num_channels, self.config.downsample_factor, self.training)
         return self.encoder(map_pixels(pixel_values, self.config.pixel_epsilon).to(self.dtype))
+
+    def _given_codes(self, pixel_values: torch.Tensor, indices: torch.Tensor) -> GumbelQuantizerOutput:
+        factor = self.config.downsample_factor
+        check_pixels(pixel_values, self.config.num_channels, factor, self.training)
+        check_indices(indices, self.config.num_embeddings, ("batch", "height", "width"))
+        expected = (len(pixel_values), pixel_values.shape[2] // factor, pixel_values.shape[3] // factor)
+        if tuple(indices.shape) != expected:
+            raise ValueError(
+                f"indices must have the shape {expected} of the codes of pixel_values, got {tuple(indices.shape)}."
+            )
+        return self.decoder.quantizer.select(indices)
 
     def _check_widths(self) -> None:
         width = self.encoder.output.weight.shape[1]
@@ -346,32 +384,6 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
             raise ValueError(
                 f"Codes can start from the encoder's features only if codebook_dim equals their width: codebook_dim "
                 f"is {self.config.codebook_dim}, hidden_size * 2**(num_groups - 1) is {width}."
-            )
-
-    def _check_pixels(self, pixel_values: torch.Tensor) -> None:
-        channels, factor = self.config.num_channels, self.config.downsample_factor
-        if not pixel_values.is_floating_point():
-            raise ValueError(f"pixel_values must be floating point in [0, 1], got dtype {pixel_values.dtype}.")
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != channels:
-            raise ValueError(
-                f"pixel_values must have shape (batch, {channels}, height, width), got {tuple(pixel_values.shape)}."
-            )
-        if pixel_values.shape[2] % factor or pixel_values.shape[3] % factor or 0 in pixel_values.shape:
-            raise ValueError(
-                f"The height and width of pixel_values must be positive multiples of {factor}, got "
-                f"{tuple(pixel_values.shape[2:])}. Resize or crop first, for example with DiscreteVAEImageProcessor."
-            )
-
-    def _check_indices(self, indices: torch.Tensor) -> None:
-        if indices.ndim != 3 or indices.dtype not in (torch.int64, torch.int32):
-            raise ValueError(
-                f"indices must be integers of shape (batch, height, width), got {indices.dtype} of shape "
-                f"{tuple(indices.shape)}."
-            )
-        low, high = torch.aminmax(indices)
-        if low < 0 or high >= self.config.num_embeddings:
-            raise ValueError(
-                f"indices must lie in [0, {self.config.num_embeddings}), got values from {int(low)} to {int(high)}."
             )
 
 
