@@ -1,27 +1,29 @@
 #!/usr/bin/env python
-"""Trains a gated PixelCNN on image codes: the prior of a VQ-VAE or discrete VAE (stage 2).
+"""Trains a gated PixelCNN on image codes: the prior of a VQ-VAE, of a level of a VQ-VAE-2, or of a discrete VAE.
 
     accelerate launch examples/encode_codes.py --output_dir outputs/codes       # first: the pictures as codes
     accelerate launch examples/train_pixelcnn.py --codes outputs/codes
-    accelerate launch examples/train_pixelcnn.py --codes outputs/codes --classes_from_captions true --dvae outputs/dvae
+    accelerate launch examples/train_pixelcnn.py --codes outputs/codes --level 2 --vqvae outputs/vqvae2
 
-With `--dvae` the samples of every evaluation are decoded and saved as pictures.
+Level 1 is the top; the prior of a lower level is conditioned on the codes of all levels above it. If the codes have
+class labels, it is conditioned on them too. With `--vqvae` samples of every evaluation are saved as pictures.
 *Conditional Image Generation with PixelCNN Decoders* (https://arxiv.org/abs/1606.05328).
 """
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
-from torch.utils.data import Dataset
 from transformers import AutoModel, PreTrainedModel, set_seed
 
-from mosaics import PixelCNN, PixelCNNConfig
-from mosaics.data import CodesDataset
-from mosaics.models.codebook_identity import codebook_id
+from mosaics import PixelCNN, PixelCNNConfig, VQVAEPipeline
+from mosaics.data import PriorCodes, load_prior_codes
+from mosaics.models.codebook_identity import level_codebook_ids
 from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, parse_arguments
+
+NUM_PICTURES = 16
 
 
 @strict
@@ -34,92 +36,111 @@ class Arguments:
         default=None, metadata={"help": "Folder of other codes to evaluate on; the last of --codes if not given."}
     )
     num_eval_samples: int = field(default=512, metadata={"help": "Held-out samples to evaluate on, at most."})
-    classes_from_captions: bool = field(
-        default=False, metadata={"help": "Condition on the caption as a class: for captions that are a few names."}
+    level: int = field(default=1, metadata={"help": "Level of a VQ-VAE-2 whose codes are learnt; 1 is the top."})
+    classes: Literal["labels", "captions", "none"] = field(
+        default="labels",
+        metadata={"help": "Classes: the labels of the codes, if they have any, or each different caption, or none."},
     )
-    dvae: str | None = field(
-        default=None, metadata={"help": "The image tokenizer that made the codes; draws pictures at every evaluation."}
+    vqvae: str | None = field(
+        default=None,
+        metadata={
+            "help": "The tokenizer that made the codes; draws pictures at every evaluation of the lowest level.",
+            "aliases": ["--dvae"],
+        },
+    )
+    upper_priors: list[str] | None = field(
+        default=None,
+        metadata={"help": "Trained priors of the levels above, top first; with --vqvae the pipeline is saved too."},
     )
     model: dict[str, Any] | None = field(
         default=None, metadata={"help": "Fields of PixelCNNConfig: a mapping in a recipe, JSON here."}
     )
 
 
-class ClassCodes(Dataset):
-    """Some samples of a folder of codes: the codes, and the number of the caption if captions are classes."""
-
-    def __init__(self, codes: CodesDataset, samples: range, class_names: list[str] | None):
-        self.codes, self.samples, self.class_names = codes, samples, class_names
-        self.numbers = {name: number for number, name in enumerate(class_names or ())}
-        self.fingerprint = f"{codes.fingerprint} {samples} {class_names}"
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> dict:
-        sample = self.codes[self.samples[index]]
-        if self.class_names is None:
-            return {"indices": sample["indices"]}
-        if sample["caption"] not in self.numbers:
-            raise ValueError(f"{sample['caption']!r} is a caption, and so a class, that the training codes lack.")
-        return {"indices": sample["indices"], "class_labels": self.numbers[sample["caption"]]}
-
-
-def load_data(arguments: Arguments, dvae: PreTrainedModel | None) -> tuple[ClassCodes, ClassCodes]:
-    identity = None if dvae is None else codebook_id(dvae)
-    train = CodesDataset(arguments.codes, codebook_id=identity)
-    names = sorted(set(train.codes.captions.to_pylist())) if arguments.classes_from_captions else None
-    if arguments.eval_codes is not None:
-        held_out = CodesDataset(arguments.eval_codes, codebook_id=train.description.codebook_id)
-        samples = range(min(arguments.num_eval_samples, len(held_out)))
-        return ClassCodes(train, range(len(train)), names), ClassCodes(held_out, samples, names)
-    split = max(len(train) - arguments.num_eval_samples, (len(train) + 1) // 2)
-    return ClassCodes(train, range(split), names), ClassCodes(train, range(split, len(train)), names)
+def config_for(arguments: Arguments, data: PriorCodes) -> PixelCNNConfig:
+    """The configuration whose sizes are those of the codes."""
+    grid, upper = data.grid, data.upper_grids
+    if len(grid.size) != 2:
+        raise SystemExit(f"train_pixelcnn.py: error: {arguments.codes} holds sequences: use train_wavenet.py.")
+    config = config_from_settings(
+        PixelCNNConfig,
+        arguments.model,
+        num_embeddings=grid.num_embeddings,
+        grid_height=grid.size[0],
+        grid_width=grid.size[1],
+        num_classes=data.num_classes,
+        condition_num_embeddings=[above.num_embeddings for above in upper] or None,
+        condition_factors=[grid.size[0] // above.size[0] for above in upper] or None,
+        codebook_id=grid.codebook_id,
+    )
+    if data.class_names is not None:
+        config.id2label = dict(enumerate(data.class_names))  # saved with the model
+    return config
 
 
-def evaluate(run: TrainingRun, dvae: PreTrainedModel | None) -> None:
-    """Bits per code of held-out samples, and pictures of the first classes."""
+def evaluate(run: TrainingRun, vqvae: PreTrainedModel | None) -> None:
+    """Bits per code of held-out samples, and pictures."""
     for batch in run.evaluate_batches():
         with torch.no_grad():
-            output = run.model(batch["indices"], batch.get("class_labels"))
+            output = run.model(batch["indices"], batch.get("class_labels"), batch.get("conditions"))
         run.log_evaluation({"loss": output.loss, "bits_per_code": output.loss / math.log(2)})
-    if dvae is None:
-        return
+    if vqvae is not None and run.train_dataset.level == len(run.train_dataset.codes.description.grids):
+        run.log_images("samples", draw_pictures(run, vqvae, batch), columns=8)
+
+
+@torch.no_grad()
+def draw_pictures(run: TrainingRun, vqvae: PreTrainedModel, batch: dict) -> torch.Tensor:
+    """Pictures of the first classes, or, of a lower level, with the upper codes and classes of held-out samples."""
     model, num_classes = run.unwrapped_model, run.unwrapped_model.config.num_classes
-    labels = None if num_classes is None else torch.arange(16, device=run.device) % num_classes
-    with run.averaged_weights(), torch.no_grad():
-        samples = dvae.decode(model.eval().generate(16, class_labels=labels, seed=run.config.seed))
+    conditions = tuple(grid[:NUM_PICTURES] for grid in batch.get("conditions", ()))
+    count, labels = NUM_PICTURES, None
+    if conditions:
+        count = len(conditions[0])
+    if num_classes is not None:
+        first_classes = torch.arange(count, device=run.device) % num_classes
+        labels = batch["class_labels"][:count] if conditions else first_classes
+    with run.averaged_weights():
+        codes = model.eval().generate(count, class_labels=labels, conditions=conditions or None, seed=run.config.seed)
         model.train()
-    run.log_images("samples", samples, columns=8)
+    return vqvae.decode((*conditions, codes) if conditions else codes)
+
+
+def save_pipeline(run: TrainingRun, arguments: Arguments) -> None:
+    """Puts tokenizer and priors together in `output_dir/pipeline`, if this is the prior of the lowest level."""
+    upper = arguments.upper_priors or []
+    if arguments.vqvae is None or len(upper) + 1 < len(run.train_dataset.codes.description.grids):
+        return
+    priors = [PixelCNN.from_pretrained(folder) for folder in [*upper, run.output_dir]]
+    pipeline = VQVAEPipeline(AutoModel.from_pretrained(arguments.vqvae), *priors)
+    pipeline.save_pretrained(run.output_dir / "pipeline")
+    print(f'Saved the pipeline: VQVAEPipeline.from_pretrained("{run.output_dir / "pipeline"}")')
 
 
 def main() -> None:
     arguments, config = parse_arguments(Arguments, TrainingConfig, description=__doc__)
     set_seed(config.seed)
-    dvae = None
-    if arguments.dvae is not None:
-        dvae = AutoModel.from_pretrained(arguments.dvae).eval().requires_grad_(False)
-    train_data, eval_data = load_data(arguments, dvae)
-    description, names = train_data.codes.description, train_data.class_names
-    model_config = config_from_settings(
-        PixelCNNConfig,
-        arguments.model,
-        num_embeddings=description.num_embeddings,
-        grid_height=description.grid_size[0],
-        grid_width=description.grid_size[1],
-        num_classes=None if names is None else len(names),
-        codebook_id=description.codebook_id,
+    vqvae = None
+    if arguments.vqvae is not None:
+        vqvae = AutoModel.from_pretrained(arguments.vqvae).eval().requires_grad_(False)
+    train_data, eval_data = load_prior_codes(
+        arguments.codes,
+        arguments.eval_codes,
+        num_eval_samples=arguments.num_eval_samples,
+        level=arguments.level,
+        classes=arguments.classes,
+        codebook_id=None if vqvae is None else level_codebook_ids(vqvae),
     )
-    if names is not None:
-        model_config.id2label = dict(enumerate(names))  # saved with the model
-    run = TrainingRun(config, PixelCNN(model_config), train_data, eval_data, script_arguments=arguments)
-    if dvae is not None:
-        dvae.to(run.device)
+    model = PixelCNN(config_for(arguments, train_data))
+    run = TrainingRun(config, model, train_data, eval_data, script_arguments=arguments)
+    if vqvae is not None:
+        vqvae.to(run.device)
     for batch in run:
-        output = run.model(batch["indices"], batch.get("class_labels"))
+        output = run.model(batch["indices"], batch.get("class_labels"), batch.get("conditions"))
         run.optimize(output.loss, log={"bits_per_code": output.loss.detach() / math.log(2)})
         if run.should_evaluate:
-            evaluate(run, dvae)
+            evaluate(run, vqvae)
+    if run.is_main_process:
+        save_pipeline(run, arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from PIL import Image
 
 from example_scripts import run_script
 from mosaics import PixelCNN, WaveNet
-from mosaics.data import CodesDescription, CodesWriter
+from mosaics.data import CodeGrid, CodesDescription, CodesWriter
 from mosaics.models.codebook_identity import codebook_id
 from testing_utils import tiny_dvae
 
@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
 
 def write_codes(folder: Path, identity: str, num_embeddings: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    description = CodesDescription(identity, num_embeddings, (4, 4), num_samples=24, shard_size=10)
+    description = CodesDescription(CodeGrid(identity, num_embeddings, (4, 4)), num_samples=24, shard_size=10)
     writer = CodesWriter(folder, description, rank=0, world_size=1)
     for shard in writer:
         count = shard.stop - shard.start
@@ -55,8 +55,8 @@ def losses(output_dir: Path) -> dict[int, float]:
 @pytest.mark.parametrize(
     ("script", "model", "extra"),
     [
-        ("train_pixelcnn.py", PIXELCNN, ["--classes_from_captions", "true"]),
-        ("train_wavenet.py", WAVENET, ["--crop_length", "10", "--classes_from_captions", "true"]),
+        ("train_pixelcnn.py", PIXELCNN, ["--classes", "captions"]),
+        ("train_wavenet.py", WAVENET, ["--crop_length", "10", "--classes", "captions"]),
     ],
     ids=lambda value: value if isinstance(value, str) and value.endswith(".py") else "",
 )
@@ -91,3 +91,18 @@ def test_codes_of_another_tokenizer_are_refused(trained, tmp_path):
             *training(trained, tmp_path / "out", 2, PIXELCNN),
             *("--dvae", str(tmp_path / "other")),
         )
+
+
+def test_a_wavenet_is_conditioned_on_the_slower_sequence_above_it(tmp_path):
+    levels = (CodeGrid("slow", 8, (4,)), CodeGrid("fast", 16, (12,)))
+    writer = CodesWriter(tmp_path / "codes", CodesDescription(levels, num_samples=12))
+    generator = torch.Generator().manual_seed(0)
+    for shard in writer:
+        shard.append(tuple(torch.randint(g.num_embeddings, (12, *g.size), generator=generator) for g in levels))
+    writer.finish()
+    run_script(
+        "train_wavenet.py", *training(tmp_path, tmp_path / "out", 2, WAVENET), "--level", "2", "--crop_length", "5"
+    )
+    config = WaveNet.from_pretrained(tmp_path / "out").config
+    assert (config.condition_num_embeddings, config.condition_factor, config.num_embeddings) == (8, 3, 16)
+    assert config.codebook_id == "fast" and config.num_classes is None

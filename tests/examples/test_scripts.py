@@ -112,9 +112,21 @@ def test_a_pipeline_is_scored_by_the_judge(trained, tmp_path, capsys):
     assert all(0 <= share <= 1 for row in shares.values() for share in row.values())
 
 
-def test_generate_says_what_is_wrong_with_a_prompt(trained):
-    with pytest.raises(SystemExit, match="prompt"):
+def test_generate_says_what_is_wrong_with_a_prompt(trained, capsys):
+    with pytest.raises(SystemExit, match="1"):
         run_script("generate.py", " ", "--model", str(trained / "dalle" / "pipeline"))
+    assert "prompt is empty" in capsys.readouterr().err
+
+
+def test_a_pipeline_is_measured_on_emoji_scenes(trained, tmp_path, capsys):
+    output = tmp_path / "measured.json"
+    run_script(
+        "emoji/evaluate.py",
+        *(str(trained / "dalle" / "pipeline"), "--num_images", "4", "--num_prompts", "2", "--output", str(output)),
+    )
+    reconstruction, generation = json.loads(output.read_text())
+    assert reconstruction["metrics"]["psnr"] > 0 and generation["metrics"]["clip_score"] is not None
+    assert "codebook usage" in capsys.readouterr().out
 
 
 def test_stage_two_trains_on_a_folder_of_captioned_images_under_accelerate_launch(trained, tmp_path):

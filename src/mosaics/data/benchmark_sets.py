@@ -127,7 +127,7 @@ class LabelledPictures(Dataset):
         if len(images) != len(labels):
             raise BadDataError(f"{source} has {len(images)} {split} pictures and {len(labels)} labels.")
         self.images, self.labels = torch.from_numpy(images[:length].copy()), labels[:length].tolist()
-        self.classes, self.fingerprint = described.classes, f"{name} {split} {len(self.labels)}"
+        self.class_names, self.fingerprint = described.classes, f"{name} {split} {len(self.labels)}"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -135,7 +135,7 @@ class LabelledPictures(Dataset):
     def __getitem__(self, index: int) -> dict:
         label = self.labels[index]
         pixels = self.images[index].to(torch.float32).div_(255)
-        return {"pixel_values": pixels, "caption": self.classes[label], "class_labels": label}
+        return {"pixel_values": pixels, "caption": self.class_names[label], "class_labels": label}
 
 
 def _open_source(source: Path, described: BenchmarkSet, check_sum: bool) -> ReadFile:

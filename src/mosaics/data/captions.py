@@ -139,7 +139,7 @@ def tokenize(
     allow_empty: bool = False,
     bpe_dropout: float = 0.0,
     generator: torch.Generator | None = None,
-) -> torch.LongTensor:
+) -> torch.Tensor:
     """Turns captions into token ids `(B, max_length)`, padded on the right.
 
     Args:

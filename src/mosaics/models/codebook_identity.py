@@ -1,6 +1,7 @@
 """Which codebook a prior was trained on: a name for it that survives a change of precision."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,3 +34,9 @@ def codebook_id(tokenizer: nn.Module) -> str:
     codebook = codebooks[0].detach()
     signs = np.packbits(torch.signbit(codebook).cpu().numpy())
     return f"{codebook.shape[0]}x{codebook.shape[1]}-{hashlib.sha256(signs.tobytes()).hexdigest()[:16]}"
+
+
+def level_codebook_ids(tokenizer: nn.Module) -> tuple[str, ...]:
+    """The [`codebook_id`] of every level of a tokenizer, top first; a single one unless it is a VQ-VAE-2."""
+    levels: Any = getattr(tokenizer, "levels", (tokenizer,))  # of a VQ-VAE-2, bottom first
+    return tuple(codebook_id(owner) for owner in reversed(levels))

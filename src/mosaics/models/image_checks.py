@@ -6,8 +6,8 @@ import torch
 def check_pixels(pixel_values: torch.Tensor, num_channels: int, factor: int, training: bool = False) -> None:
     """Refuses what is not a batch of pictures in [0, 1].
 
-    The range is not read in training on an accelerator, which would wait for the device. NaN passes in training, where
-    the loss shows it and all processes refuse the step together.
+    The range is not read in compiled code, nor in training on an accelerator, which would wait for the device. NaN
+    passes in training, where the loss shows it and all processes refuse the step together.
 
     Args:
         pixel_values: `(B, C, H, W)`, to be checked.
@@ -35,7 +35,7 @@ def check_pixels(pixel_values: torch.Tensor, num_channels: int, factor: int, tra
 
 def check_range(name: str, values: torch.Tensor, low: float, high: float, training: bool) -> None:
     """Refuses values outside [low, high], and NaN unless training; see [`check_pixels`]."""
-    if values.is_meta or (training and values.device.type != "cpu"):
+    if values.is_meta or torch.compiler.is_compiling() or (training and values.device.type != "cpu"):
         return
     smallest, largest = (float(value) for value in torch.aminmax(values.detach()))
     if smallest < low or largest > high or (not training and smallest != smallest):
@@ -64,6 +64,8 @@ def check_indices(indices: torch.Tensor, num_embeddings: int, axes: tuple[str, .
             f"{name} must be integers of shape ({', '.join(axes)}), none of them 0, got {indices.dtype} of shape "
             f"{tuple(indices.shape)}."
         )
+    if torch.compiler.is_compiling():  # reading a number back would break the graph
+        return
     low, high = torch.aminmax(indices)
     if low < 0 or high >= num_embeddings:
         raise ValueError(f"{name} must lie in [0, {num_embeddings}), got values from {int(low)} to {int(high)}.")

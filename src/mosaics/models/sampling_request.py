@@ -19,7 +19,7 @@ class SamplingStep(NamedTuple):
     position: int  # raster position of the code just drawn
     num_positions: int  # codes of a sample
     first_sample: int  # number of the first sample of the batch
-    indices: torch.LongTensor  # (samples of the batch, num_positions), drawn up to `position`, on the device
+    indices: torch.Tensor  # (samples of the batch, num_positions), drawn up to `position`, on the device
 
 
 class SampleBatch(NamedTuple):
@@ -31,10 +31,10 @@ class SampleBatch(NamedTuple):
 
     first_sample: int
     count: int  # samples; the first lanes
-    uniforms: torch.FloatTensor  # (lanes, positions)
-    class_labels: torch.LongTensor | None  # (lanes,)
-    conditions: tuple[torch.LongTensor, ...]  # each (lanes, ...)
-    prefix: torch.LongTensor | None  # (lanes, given positions)
+    uniforms: torch.Tensor  # (lanes, positions)
+    class_labels: torch.Tensor | None  # (lanes,)
+    conditions: tuple[torch.Tensor, ...]  # each (lanes, ...)
+    prefix: torch.Tensor | None  # (lanes, given positions)
 
     @property
     def lanes(self) -> int:
@@ -67,10 +67,10 @@ class SamplingRequest:
         shape: tuple[int, ...],
         num_embeddings: int,
         num_samples: int | None,
-        class_labels: torch.LongTensor | None,
-        conditions: Sequence[torch.LongTensor],
-        prefix_indices: torch.LongTensor | None,
-        uniforms: torch.FloatTensor | None,
+        class_labels: torch.Tensor | None,
+        conditions: Sequence[torch.Tensor],
+        prefix_indices: torch.Tensor | None,
+        uniforms: torch.Tensor | None,
         seed: int | None,
         temperature: float,
         top_k: int | None,
@@ -116,11 +116,11 @@ class SamplingRequest:
                 None if self.prefix is None else self.prefix[rows].to(device),
             )
 
-    def draw(self, logits: torch.Tensor, uniforms: torch.FloatTensor) -> torch.LongTensor:
+    def draw(self, logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
         """One code for each row of logits (rows, K)."""
         return draw(logits, uniforms, self.temperature, self.top_k, self.top_p)
 
-    def _prefix(self, prefix: torch.LongTensor | None, num_embeddings: int) -> torch.LongTensor | None:
+    def _prefix(self, prefix: torch.Tensor | None, num_embeddings: int) -> torch.Tensor | None:
         """(N or 1, given positions)."""
         if prefix is None:
             return None
@@ -148,7 +148,7 @@ class SamplingRequest:
             rows if rows is None or len(rows) == self.num_samples else rows.expand(self.num_samples, *rows.shape[1:])
         )
 
-    def _uniforms(self, uniforms: torch.FloatTensor | None, seed: int | None) -> torch.FloatTensor:
+    def _uniforms(self, uniforms: torch.Tensor | None, seed: int | None) -> torch.Tensor:
         shape = (self.num_samples, self.num_positions)
         if uniforms is None:
             seed = int(torch.randint(2**62, ())) if seed is None else seed
@@ -194,7 +194,7 @@ def check_codes(name: str, codes: torch.Tensor, limit: int, meaning: str = "num_
         raise ValueError(f"{name} must be from 0 to {meaning} - 1 = {limit - 1}, got values from {low} to {high}.")
 
 
-def check_class_labels(class_labels: torch.LongTensor | None, num_classes: int | None, num_rows: int | None) -> None:
+def check_class_labels(class_labels: torch.Tensor | None, num_classes: int | None, num_rows: int | None) -> None:
     """Raises if class labels are missing, not wanted, or not `num_rows` integers below `num_classes`."""
     if num_classes is None:
         if class_labels is not None:
@@ -206,3 +206,15 @@ def check_class_labels(class_labels: torch.LongTensor | None, num_classes: int |
         shape = "(batch,)" if num_rows is None else f"(batch={num_rows},)"
         raise ValueError(f"class_labels must be of shape {shape}, got {tuple(class_labels.shape)}.")
     check_codes("class_labels", class_labels, num_classes, "num_classes")
+
+
+def checked_class_labels(class_labels: torch.Tensor | int | None, num_classes: int | None) -> torch.Tensor | None:
+    """The class labels of `generate` as (N,), or (1,) for all samples, on the CPU, where their range can be read.
+
+    Raises:
+        ValueError: See [`check_class_labels`].
+    """
+    if class_labels is not None:
+        class_labels = torch.atleast_1d(torch.as_tensor(class_labels).cpu())
+    check_class_labels(class_labels, num_classes, None)
+    return class_labels

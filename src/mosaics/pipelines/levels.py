@@ -1,4 +1,4 @@
-"""The levels of codes of an image tokenizer, and whether a prior belongs to each."""
+"""The levels of codes of a tokenizer, and whether a prior belongs to each."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -29,9 +29,10 @@ def tokenizer_levels(tokenizer: PreTrainedModel) -> tuple[Level, ...]:
     config = tokenizer.config
     if not is_hierarchical(tokenizer):
         return (Level(config.grid_size, config.num_embeddings, tokenizer),)
-    owners = reversed(tokenizer.levels)
+    levels: Any = tokenizer.levels  # bottom first
     return tuple(
-        Level(side, config.num_embeddings, owner) for side, owner in zip(config.grid_sizes, owners, strict=True)
+        Level(side, config.num_embeddings, owner)
+        for side, owner in zip(config.grid_sizes, reversed(levels), strict=True)
     )
 
 
@@ -88,21 +89,43 @@ def prior_name(number: int) -> str:
     return "prior" if number == 0 else f"prior_{number + 1}"
 
 
-def _check_codes(name: str, prior: PreTrainedConfig, level: Level) -> None:
-    if prior.num_embeddings != level.num_embeddings:
+def check_sequence_prior(tokenizer: PreTrainedModel, prior: Any) -> None:
+    """Raises if a prior does not draw the sequences of codes of a tokenizer of sound.
+
+    Raises:
+        TypeError: The prior is no WaveNet.
+        ComponentsDisagreeError: It was made for other codes; the message names both.
+    """
+    if not hasattr(prior, "generate") or not hasattr(getattr(prior, "config", None), "condition_factor"):
+        raise TypeError(f"prior must be a WaveNet, got {type(prior).__name__}.")
+    if prior.config.condition_factor is not None:
         raise ComponentsDisagreeError(
-            f"{name} draws codes from 0 to {prior.num_embeddings - 1} (num_embeddings={prior.num_embeddings}), the "
-            f"vqvae has num_embeddings={level.num_embeddings} codes. Use the vqvae that it was trained with."
+            f"prior is conditioned on a slower sequence (condition_factor={prior.config.condition_factor}); the vqvae "
+            "has one sequence of codes only."
         )
+    _check_codebook("prior", prior.config, tokenizer.config.num_embeddings, tokenizer)
+    check_classes([prior.config])
+
+
+def _check_codes(name: str, prior: PreTrainedConfig, level: Level) -> None:
     if prior.grid_size != (level.side, level.side):
         raise ComponentsDisagreeError(
             f"{name} draws grids of {prior.grid_height} x {prior.grid_width} codes (grid_height and grid_width), "
             f"those of the vqvae are {level.side} x {level.side} on its level. Give the priors top first."
         )
+    _check_codebook(name, prior, level.num_embeddings, level.owner)
+
+
+def _check_codebook(name: str, prior: PreTrainedConfig, num_embeddings: int, owner: nn.Module) -> None:
+    if prior.num_embeddings != num_embeddings:
+        raise ComponentsDisagreeError(
+            f"{name} draws codes from 0 to {prior.num_embeddings - 1} (num_embeddings={prior.num_embeddings}), the "
+            f"vqvae has num_embeddings={num_embeddings} codes. Use the vqvae that it was trained with."
+        )
     if prior.codebook_id is None:
         return
     try:
-        found = codebook_id(level.owner)
+        found = codebook_id(owner)
     except ValueError:
         found = "none"
     if prior.codebook_id != found:
@@ -165,7 +188,7 @@ def check_classifier(
         num_classes: Classes of the priors, if they have any.
         names: Their names, if they have any.
     """
-    config = getattr(classifier, "config", None)
+    config: Any = getattr(classifier, "config", None)
     if not callable(classifier) or not hasattr(config, "num_labels"):
         raise TypeError(
             f"classifier must be a transformers image classification model, got {type(classifier).__name__}."

@@ -3,18 +3,23 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from mosaics.models.dalle.decoding import DecodingStep
-from mosaics.pipelines.best_candidates import BestCandidates
 from mosaics.pipelines.chunks import Chunk
 from mosaics.pipelines.reranking import Reranker
 
 
 class IncompleteResultWarning(UserWarning):
     """A call returns fewer or unranked pictures; the message says why and how many."""
+
+
+class Finished(Protocol):
+    """What holds the candidates that are finished."""
+
+    num_offered: int
 
 
 class DrawingStopped(RuntimeError):
@@ -47,7 +52,7 @@ class StepReporter:
         """Reports one code of every candidate in a batch."""
         self.advance(done.position, done.tokens)
 
-    def advance(self, position: int, indices: torch.LongTensor) -> None:
+    def advance(self, position: int, indices: torch.Tensor) -> None:
         """Reports the code at `position` of every candidate in a batch; `indices` are their codes so far."""
         self.bar.update(len(indices))
         if self.callback is not None:
@@ -58,7 +63,7 @@ class StepReporter:
 
 
 @contextmanager
-def keep_finished(best: BestCandidates, num_wanted: int) -> Iterator[None]:
+def keep_finished(best: Finished, num_wanted: int) -> Iterator[None]:
     """Lets an interruption or a lack of memory end the loop quietly if some candidates are finished."""
     try:
         yield
@@ -68,7 +73,7 @@ def keep_finished(best: BestCandidates, num_wanted: int) -> Iterator[None]:
         reason = str(error).splitlines()[0] if str(error) and not isinstance(error, DrawingStopped) else ""
         warnings.warn(
             f"stopped ({type(error).__name__}{': ' if reason else ''}{reason}) after {best.num_offered} of "
-            f"{num_wanted} candidates: the pictures are chosen from these. A smaller batch_size needs less memory.",
+            f"{num_wanted} candidates: the result is made of these. A smaller batch_size needs less memory.",
             IncompleteResultWarning,
             stacklevel=4,
         )
@@ -84,13 +89,13 @@ class GuardedReranker:
         pad_token_id: Pad token of these.
     """
 
-    def __init__(self, reranker: Reranker, prompts: Sequence[str], input_ids: torch.LongTensor, pad_token_id: int):
+    def __init__(self, reranker: Reranker, prompts: Sequence[str], input_ids: torch.Tensor, pad_token_id: int):
         self.reranker = reranker
         self.failed = False
         self.text_features = None
         self.text = (prompts, input_ids, pad_token_id)
 
-    def scores(self, pixels: torch.FloatTensor, chunk: Chunk) -> list[float | None]:
+    def scores(self, pixels: torch.Tensor, chunk: Chunk) -> list[float | None]:
         """The score of each picture of a chunk; `None` for all after a failure, which is reported once."""
         if not self.failed:
             try:

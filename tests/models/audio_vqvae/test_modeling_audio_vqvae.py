@@ -8,19 +8,9 @@ from transformers import AutoModel
 
 from mosaics import AudioVQVAE, AudioVQVAEConfig
 from mosaics.likelihoods import mu_law_decode, mu_law_encode
+from testing_utils import tiny_audio_vqvae
 
 QUANTIZERS = [{"quantizer": "vector"}, {"quantizer": "ema"}, {"gradient_estimator": "rotation"}]
-
-
-def tiny_audio_vqvae(**fields) -> AudioVQVAE:
-    """A VQ-VAE of sound with eight samples a code, its codes spread out."""
-    defaults = {"num_embeddings": 16, "embedding_dim": 4, "hidden_size": 8, "decoder_hidden_size": 6}
-    torch.manual_seed(0)
-    fields = defaults | {"num_downsamples": 3, "num_dilations": 3, "num_blocks": 1, "num_sample_values": 32} | fields
-    model = AudioVQVAE(AudioVQVAEConfig(**fields))
-    with torch.no_grad():
-        model.quantizer.codebook.normal_()
-    return model
 
 
 def sound(batch=2, length=64, seed=0):

@@ -17,6 +17,11 @@ def allowed_keys(pattern: str, query: int, text_length: int, grid: int, kernel: 
         image = {q - back for back in range(grid + 1)}
     elif pattern == "column":
         image = set(range(q % grid, q + 1, grid))
+    elif pattern == "window":
+        row, column = divmod(q, grid)
+        image = {
+            grid * r + c for r in range(grid) for c in range(grid) if abs(r - row) <= half and abs(c - column) <= half
+        }
     else:
         image = {q - back for back in range(half + 1)}
         image |= {q - (grid * a + b) for a in range(1, half + 1) for b in range(-half, half + 1)}
@@ -42,7 +47,7 @@ def test_the_sizes_of_the_papers_patterns():
     for pattern in ATTENTION_PATTERNS:
         mask = may_attend(pattern, position[-1:, None], position, text_length=256, grid_size=32, kernel_size=11)
         last[pattern] = int(mask.sum()) - 256
-    assert last == {"row": 33, "column": 32, "conv": 61, "full": 1024}
+    assert last == {"row": 33, "column": 32, "conv": 61, "full": 1024, "window": 36}
     assert conv_offsets(32, 11)[-1] == 5 * 32 + 5
     assert len(conv_offsets(8, 11)) == 46  # on a narrow grid offsets coincide
 
@@ -71,7 +76,7 @@ def test_the_output_depends_on_the_allowed_keys_and_on_no_others(pattern, implem
 
 
 def test_image_logits_do_not_depend_on_the_tokens_they_predict_or_on_later_ones():
-    model = tiny_dalle(num_hidden_layers=4, attention_patterns=list(ATTENTION_PATTERNS))
+    model = tiny_dalle(num_hidden_layers=5, attention_patterns=list(ATTENTION_PATTERNS))
     text = torch.randint(1, 300, (1, 12), generator=torch.Generator().manual_seed(0))
     indices = torch.randint(32, (1, 4, 4), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

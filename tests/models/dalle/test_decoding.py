@@ -10,13 +10,15 @@ from mosaics.models.dalle.decoder import Decoder
 from mosaics.sampling import candidate_uniforms, draw
 from testing_utils import tiny_dalle
 
-PATTERN_SETS = [*([name] * 4 for name in ATTENTION_PATTERNS), list(ATTENTION_PATTERNS)]
+LAYERS = len(ATTENTION_PATTERNS)
+PATTERN_SETS = [*([name] * LAYERS for name in ATTENTION_PATTERNS), list(ATTENTION_PATTERNS)]
 GRID, COUNT = 6, 36
 
 
 def dalle(patterns=PATTERN_SETS[-1], **fields):
-    """Four layers over a 6x6 grid, with logits that differ by a few units."""
-    defaults = {"num_hidden_layers": 4, "attention_patterns": patterns, "image_grid_size": GRID, "conv_kernel_size": 5}
+    """A layer of each pattern over a 6x6 grid, with logits that differ by a few units."""
+    defaults = {"attention_patterns": patterns, "image_grid_size": GRID, "conv_kernel_size": 5}
+    defaults["num_hidden_layers"] = LAYERS
     return tiny_dalle(**(defaults | fields))
 
 
@@ -78,11 +80,23 @@ def test_cached_logits_equal_uncached_ones(patterns, given):
     torch.testing.assert_close(cached_logits(model, text, indices, given), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("given", [0, GRID])
+def test_cached_logits_equal_uncached_ones_with_every_optional_part(given):
+    parts = {"image_positions": "learned", "sandwich_norm": True, "head_norm": True, "head_bias": True}
+    model = dalle(**parts, qk_norm=False)
+    text, indices = texts(), codes(2, 3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
+        expected = model(text.repeat_interleave(3, dim=0), indices.flatten(end_dim=1)).image_logits[:, given:]
+    torch.testing.assert_close(cached_logits(model, text, indices, given), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("qk_norm", [True, False])
 @pytest.mark.parametrize(("grid", "kernel"), [(2, 3), (4, 11), (6, 1)])
 def test_cached_logits_equal_uncached_ones_on_other_grids(grid, kernel, qk_norm):
     model = tiny_dalle(
-        num_hidden_layers=4,
+        num_hidden_layers=LAYERS,
         attention_patterns=list(ATTENTION_PATTERNS),
         image_grid_size=grid,
         conv_kernel_size=kernel,
@@ -214,7 +228,7 @@ def test_tokens_follow_the_distribution_of_the_model():
 def test_caches_have_the_size_of_their_pattern():
     config = dalle().config
     sizes = {name: CACHES[name].num_slots(config) for name in ATTENTION_PATTERNS}
-    assert sizes == {"row": GRID + 1, "column": COUNT, "conv": 2 * GRID + 3, "full": COUNT}
+    assert sizes == {"row": GRID + 1, "column": COUNT, "conv": 2 * GRID + 3, "full": COUNT, "window": 2 * GRID + 3}
     decoder = Decoder(dalle())
     decoder.read_text(texts())
     decoder.allocate(5)

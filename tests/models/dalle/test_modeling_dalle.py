@@ -42,7 +42,7 @@ def test_flex_attention_has_the_same_masks(pattern):
 
 
 def test_eager_and_sdpa_have_equal_gradients():
-    model = tiny_dalle(num_hidden_layers=4, attention_patterns=list(ATTENTION_PATTERNS))
+    model = tiny_dalle(num_hidden_layers=5, attention_patterns=list(ATTENTION_PATTERNS))
     gradients = []
     for implementation in ("eager", "sdpa"):
         model.set_attn_implementation(implementation)
@@ -124,6 +124,40 @@ def test_rows_and_columns_of_the_grid_have_vectors():
     torch.testing.assert_close(embedded[2 * 4 + 1], expected)
 
 
+def test_positions_of_the_grid_can_have_vectors_of_their_own():
+    model = tiny_dalle(image_positions="learned")
+    embedding = model.image_embedding
+    expected = embedding.tokens.weight[0] + embedding.positions.weight[2 * 4 + 1]
+    torch.testing.assert_close(embedding(torch.zeros(1, 16, dtype=torch.long))[0, 2 * 4 + 1], expected)
+    assert embedding.positions.weight.shape == (16, 32) and not hasattr(embedding, "rows")
+
+
+def test_sandwich_norm_makes_branches_independent_of_the_scale_of_their_last_layer():
+    model = tiny_dalle(sandwich_norm=True)
+    plain = tiny_dalle()
+    with torch.no_grad():
+        before, plain_before = model(*batch()).image_logits, plain(*batch()).image_logits
+        for layer in (*model.layers, *plain.layers):
+            for projection in (layer.attention.output, layer.feed_forward.down):
+                projection.weight *= 100
+        after, plain_after = model(*batch()).image_logits, plain(*batch()).image_logits
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-2)
+    assert not torch.allclose(plain_after, plain_before, atol=0.1)
+
+
+def test_head_norm_and_bias_are_the_last_steps():
+    model = tiny_dalle(head_norm=True, head_bias=True)
+    with torch.no_grad():
+        before = model(*batch())
+        model.text_head.bias += 2.0
+        model.image_head.bias += 3.0
+        after = model(*batch())
+        torch.testing.assert_close(after.text_logits, before.text_logits + 2.0)
+        torch.testing.assert_close(after.image_logits, before.image_logits + 3.0)
+        model.head_norm.weight.zero_()
+        assert torch.equal(model(*batch()).image_logits, model.image_head.bias.expand(3, 16, -1))
+
+
 def enable_checkpointing(model: DalleTransformer) -> None:
     """By the name that this transformers has for it."""
     if hasattr(model, "activation_checkpointing_enable"):
@@ -147,7 +181,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_bfloat16_survives_large_activations(implementation):
-    model = tiny_dalle(num_hidden_layers=4, attention_patterns=list(ATTENTION_PATTERNS), initializer_range=2.0)
+    model = tiny_dalle(num_hidden_layers=5, attention_patterns=list(ATTENTION_PATTERNS), initializer_range=2.0)
     model = model.to(torch.bfloat16)
     model.set_attn_implementation(implementation)
     output = model(*batch())
@@ -176,12 +210,12 @@ def test_autocast_trains_in_bfloat16_with_a_float32_loss():
 
 
 def test_saving_and_loading_is_bit_equal_and_refills_the_masks(tmp_path):
-    model = tiny_dalle(num_hidden_layers=4, attention_patterns=list(ATTENTION_PATTERNS), codebook_id="abc")
+    model = tiny_dalle(num_hidden_layers=5, attention_patterns=list(ATTENTION_PATTERNS), codebook_id="abc")
     model.save_pretrained(tmp_path)
     loaded = DalleTransformer.from_pretrained(tmp_path)
     assert loaded.config.layer_patterns == ATTENTION_PATTERNS and loaded.config.codebook_id == "abc"
     ours, theirs = dict(model.named_buffers()), dict(loaded.named_buffers())
-    assert list(ours) == ["masks.row", "masks.column", "masks.conv"] == list(theirs)
+    assert list(ours) == ["masks.row", "masks.column", "masks.conv", "masks.window"] == list(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     with torch.no_grad():
         assert torch.equal(model(*batch()).image_logits, loaded(*batch()).image_logits)
@@ -245,7 +279,8 @@ def test_the_default_configuration_is_the_papers_sequence():
         ({"pad_token_id": 16384}, "pad_token_id must be a text token"),
         ({"conv_kernel_size": 4}, "conv_kernel_size must be odd"),
         ({"attention_patterns": ["row"]}, "one pattern for each of the 8 layers"),
-        ({"attention_patterns": ["rows"] * 8}, "must be of row, column, conv, full, got 'rows'"),
+        ({"attention_patterns": ["rows"] * 8}, "must be of row, column, conv, full, window, got 'rows'"),
+        ({"image_positions": "rotary"}, "image_positions must be one of axial, learned, got 'rotary'"),
         ({"hidden_dropout": 1.0}, "hidden_dropout must be at least 0 and below 1"),
         ({"text_loss_weight": -1.0}, "text_loss_weight must be a finite number of at least 0"),
         ({"num_hidden_layers": "8"}, "num_hidden_layers"),

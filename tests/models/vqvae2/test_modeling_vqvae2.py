@@ -39,6 +39,16 @@ def test_the_default_is_the_papers_imagenet_set_up():
     assert all(tuple(level.quantizer.codebook.shape) == (512, 64) for level in vqvae.levels)
 
 
+def test_the_strided_convolutions_above_the_bottom_can_be_narrower():
+    vqvae = tiny_vqvae2(num_levels=3, upper_downsample_size=5)
+    for level in vqvae.levels[1:]:
+        assert tuple(level.encoder.downsamples[0].weight.shape) == (5, 12, 4, 4)
+        assert tuple(level.encoder.input.weight.shape) == (12, 5, 3, 3)
+    assert vqvae.levels[0].encoder.input.in_channels == 12
+    with torch.no_grad():
+        assert [tuple(grid.shape) for grid in vqvae.eval().encode(pixels())] == [(2, 2, 2), (2, 4, 4), (2, 8, 8)]
+
+
 def test_the_papers_set_up_for_faces_has_grids_of_32_64_and_128():
     config = VQVAE2Config(image_size=1024, num_levels=3, bottom_downsamples=3)
     assert config.grid_sizes == (32, 64, 128)
@@ -223,6 +233,7 @@ def test_wrong_grids_are_refused(bad, message):
     [
         {"image_size": 20},
         {"num_levels": 1},
+        {"upper_downsample_size": 0},
         {"bottom_downsamples": 0},
         {"num_embeddings": 1},
         {"commitment_cost": -0.1},

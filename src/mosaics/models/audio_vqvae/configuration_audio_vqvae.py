@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 QUANTIZERS = ("vector", "ema")
-GRADIENT_ESTIMATORS = ("straight_through", "rotation")
+ESTIMATOR_NAMES = ("straight_through", "rotation")
 
 
 @strict
@@ -78,7 +78,7 @@ class AudioVQVAEConfig(PreTrainedConfig):
 
     def validate_objective(self):
         """Weights are in their ranges and names known; called by the strict dataclass."""
-        for name, choices in (("quantizer", QUANTIZERS), ("gradient_estimator", GRADIENT_ESTIMATORS)):
+        for name, choices in (("quantizer", QUANTIZERS), ("gradient_estimator", ESTIMATOR_NAMES)):
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"AudioVQVAEConfig.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}."

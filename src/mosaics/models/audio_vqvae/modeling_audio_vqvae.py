@@ -1,13 +1,14 @@
 """The VQ-VAE of sound of *Neural Discrete Representation Learning* (2017, https://arxiv.org/abs/1711.00937, 4.2)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from mosaics.layers.gated_activation import gated_activation
 from mosaics.layers.initialization import GATE_GAIN, init_fan_in_, is_linear
@@ -15,6 +16,7 @@ from mosaics.likelihoods import mu_law_decode, mu_law_encode
 from mosaics.models.audio_vqvae.configuration_audio_vqvae import AudioVQVAEConfig
 from mosaics.models.image_checks import check_indices, check_range
 from mosaics.models.pretrained import MosaicsPreTrainedModel
+from mosaics.outputs import always_set
 from mosaics.quantizers import EMAVectorQuantizer, VectorQuantizer
 
 
@@ -35,15 +37,15 @@ class AudioVQVAEOutput(ModelOutput):
         codebook_usage: Scalar, share of the codes that occur in the batch.
     """
 
-    loss: torch.FloatTensor | None = None
-    reconstruction_loss: torch.FloatTensor | None = None
-    codebook_loss: torch.FloatTensor | None = None
-    commitment_loss: torch.FloatTensor | None = None
-    bits_per_dim: torch.FloatTensor | None = None
-    reconstruction: torch.FloatTensor | None = None
-    indices: torch.LongTensor | None = None
-    perplexity: torch.FloatTensor | None = None
-    codebook_usage: torch.FloatTensor | None = None
+    loss: torch.Tensor = always_set()
+    reconstruction_loss: torch.Tensor = always_set()
+    codebook_loss: torch.Tensor = always_set()
+    commitment_loss: torch.Tensor = always_set()
+    bits_per_dim: torch.Tensor = always_set()
+    reconstruction: torch.Tensor = always_set()
+    indices: torch.Tensor = always_set()
+    perplexity: torch.Tensor = always_set()
+    codebook_usage: torch.Tensor = always_set()
 
 
 class Encoder(nn.Module):
@@ -103,7 +105,7 @@ class Decoder(nn.Module):
         features = self.upsamples[0](quantized)
         for layer in self.upsamples[1:]:
             features = layer(F.relu(features))
-        skips = 0
+        skips = features.new_zeros(())
         for layer in self.layers:
             features, skip = layer(features)
             skips = skips + skip
@@ -118,8 +120,8 @@ class AudioVQVAEPreTrainedModel(MosaicsPreTrainedModel):
     config_class = AudioVQVAEConfig
     base_model_prefix = "audio_vqvae"
     main_input_name = "waveform"
-    input_modalities = ("audio",)
-    _no_split_modules: tuple[str, ...] = ("DilatedLayer",)
+    input_modalities = "audio"
+    _no_split_modules = ["DilatedLayer"]  # noqa: RUF012 (the form transformers expects)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -154,6 +156,8 @@ class AudioVQVAE(AudioVQVAEPreTrainedModel):
     ```
     """
 
+    __call__: Callable[..., AudioVQVAEOutput]  # what `nn.Module` makes of `forward`
+
     def __init__(self, config: AudioVQVAEConfig):
         super().__init__(config)
         self.encoder = Encoder(config)
@@ -166,7 +170,8 @@ class AudioVQVAE(AudioVQVAEPreTrainedModel):
         self.decoder = Decoder(config)
         self.post_init()
 
-    def forward(self, waveform: torch.FloatTensor, return_dict: bool | None = None) -> AudioVQVAEOutput:
+    @can_return_tuple
+    def forward(self, waveform: torch.Tensor) -> AudioVQVAEOutput:
         r"""The loss of a batch of waveforms, Eq. 3 of the paper, and their reconstruction.
 
             loss = -log p(x | z_q) + || sg[z_e] - e ||^2 + beta || z_e - sg[e] ||^2
@@ -177,7 +182,6 @@ class AudioVQVAE(AudioVQVAEPreTrainedModel):
         Args:
             waveform: `(B, 1, T)` or `(B, T)` in [-1, 1] at `config.sampling_rate`; T divisible by
                 `config.downsample_factor`.
-            return_dict: A tuple instead of an [`AudioVQVAEOutput`] if `False`.
 
         Raises:
             ValueError: On a wrong shape, dtype or range; when not training, on values that are not finite.
@@ -189,7 +193,7 @@ class AudioVQVAE(AudioVQVAEPreTrainedModel):
         nll = F.cross_entropy(logits, mu_law_encode(waveform.float()[:, 0], values))
         regularisers = bottleneck.codebook_loss + self.config.commitment_cost * bottleneck.commitment_loss
         code_nats = math.log(self.config.num_embeddings) / self.config.downsample_factor  # per sample
-        output = AudioVQVAEOutput(
+        return AudioVQVAEOutput(
             loss=nll + regularisers,
             reconstruction_loss=nll,
             codebook_loss=bottleneck.codebook_loss,
@@ -200,18 +204,17 @@ class AudioVQVAE(AudioVQVAEPreTrainedModel):
             perplexity=bottleneck.perplexity,
             codebook_usage=bottleneck.codebook_usage,
         )
-        return output if return_dict is None or return_dict else output.to_tuple()
 
-    def encode(self, waveform: torch.FloatTensor) -> torch.LongTensor:
+    def encode(self, waveform: torch.Tensor) -> torch.Tensor:
         """The codes `(B, t)` of waveforms `(B, 1, T)` or `(B, T)` in [-1, 1]."""
         return self.quantizer.encode(self.encoder(self._check_waveform(waveform).to(self.dtype)))
 
-    def decode(self, indices: torch.LongTensor) -> torch.FloatTensor:
+    def decode(self, indices: torch.Tensor) -> torch.Tensor:
         """The waveforms `(B, 1, T)` in [-1, 1] that codes `(B, t)` stand for."""
         check_indices(indices, self.config.num_embeddings, ("batch", "time"))
         return self._most_probable(self.decoder(self.quantizer.lookup(indices).to(self.dtype)))
 
-    def _most_probable(self, logits: torch.Tensor) -> torch.FloatTensor:
+    def _most_probable(self, logits: torch.Tensor) -> torch.Tensor:
         """`(B, V, T)` to the waveform `(B, 1, T)`."""
         return mu_law_decode(logits.argmax(dim=1, keepdim=True), self.config.num_sample_values)
 

@@ -1,6 +1,7 @@
 r"""What a lower level of VQ-VAE-2 knows of the levels above: their codes, embedded and brought to its own grid."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import nn
@@ -43,13 +44,13 @@ class ConditioningStack(nn.ModuleList):
     def __init__(self, config: PixelCNNConfig):
         super().__init__([UpperGridStack(config, size, factor) for size, factor in config.upper_grids])
 
-    def forward(self, conditions: Sequence[torch.LongTensor]) -> torch.Tensor:
+    def forward(self, conditions: Sequence[torch.Tensor]) -> torch.Tensor:
         """Upper code grids, top first, to (B, hidden_size, h, w)."""
-        return sum(stack(codes) for stack, codes in zip(self, conditions, strict=True))
+        return reduce(torch.add, [stack(codes) for stack, codes in zip(self, conditions, strict=True)])
 
 
 def check_conditions(
-    config: PixelCNNConfig, conditions: Sequence[torch.LongTensor] | None, grid_size: tuple[int, int] | None
+    config: PixelCNNConfig, conditions: Sequence[torch.Tensor] | None, grid_size: tuple[int, int] | None
 ) -> tuple[int, int] | None:
     """Raises if the upper grids are not those of the config, or of another size than this level's grid needs.
 

@@ -82,7 +82,7 @@ class LayerDecoder:
             self.condition = InferenceLinear(layer.condition_bias.weight.flatten(1), None)
         self.attention = None if layer.attention is None else AttentionDecoder(layer.attention)
 
-    def allocate(self, batch: int, width: int, class_labels: torch.LongTensor | None) -> None:
+    def allocate(self, batch: int, width: int, class_labels: torch.Tensor | None) -> None:
         """Zeros, which are what the convolutions see outside the grid."""
         bias = self.horizontal_bias
         channels = len(bias) // 2
@@ -161,7 +161,7 @@ class Decoder:
         self.needs_all_columns = any(layer.attention is not None for layer in self.layers)
 
     def start(
-        self, batch: int, width: int, class_labels: torch.LongTensor | None, conditions: tuple[torch.LongTensor, ...]
+        self, batch: int, width: int, class_labels: torch.Tensor | None, conditions: tuple[torch.Tensor, ...]
     ) -> None:
         """Empty caches for grids of `width` columns."""
         self.width = width
@@ -169,7 +169,7 @@ class Decoder:
         for layer in self.layers:
             layer.allocate(batch, width, class_labels)
 
-    def _conditioning(self, conditions: tuple[torch.LongTensor, ...]) -> torch.Tensor | None:
+    def _conditioning(self, conditions: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
         """(B, h, w, hidden_size). On the CPU sample by sample: the order of addition in convolutions varies else."""
         stack = self.model.conditioning
         if stack is None:
@@ -192,7 +192,7 @@ class Decoder:
             features = layer.begin_row(features, condition)
         self.row_start = row * self.width
 
-    def write(self, codes: torch.LongTensor, column: int) -> None:
+    def write(self, codes: torch.Tensor, column: int) -> None:
         """Takes the codes (B, n) of this row from `column` on."""
         self.layers[0].write(self.model.embedding(codes), column)
 
@@ -211,7 +211,7 @@ class Decoder:
             features = features + layer(F.relu(features))
         return self.head(F.relu(features)).float()
 
-    def read_row(self, row: int, codes: torch.LongTensor) -> None:
+    def read_row(self, row: int, codes: torch.Tensor) -> None:
         """Takes a whole row of given codes (B, w) at once."""
         self.begin_row(row)
         self.write(codes, 0)

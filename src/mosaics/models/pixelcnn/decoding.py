@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def decode(
     model: "PixelCNN", request: SamplingRequest, callback: Callable[[SamplingStep], None] | None
-) -> torch.LongTensor:
+) -> torch.Tensor:
     """Draws all samples (N, h, w), batch by batch."""
     device = model.head.weight.device
     indices = torch.empty(request.num_samples, request.num_positions, dtype=torch.long, device=device)
@@ -34,7 +34,7 @@ def _draw_batch(
     request: SamplingRequest,
     batch: SampleBatch,
     callback: Callable[[SamplingStep], None] | None,
-) -> torch.LongTensor:
+) -> torch.Tensor:
     """Draws the samples of a batch (count, h * w). Nothing here waits for the device."""
     (height, width), given_rows = request.shape, request.num_given // request.shape[1]
     indices = torch.zeros(batch.lanes, height * width, dtype=torch.long, device=batch.uniforms.device)

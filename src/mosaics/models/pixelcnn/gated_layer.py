@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mosaics.layers import HorizontalConv2d, VerticalConv2d, gated_activation
 from mosaics.models.pixelcnn.configuration_pixelcnn import PixelCNNConfig
@@ -44,7 +45,7 @@ class PixelAttention(nn.Module):
         return attended.transpose(1, 2).unflatten(2, features.shape[2:])
 
 
-class GatedPixelLayer(nn.Module):
+class GatedPixelLayer(GradientCheckpointingLayer):
     r"""A vertical convolution, a horizontal one that also reads the vertical one, and a gate for each.
 
     With f and g the halves of the channels, h the class and s the condition (Eqs. 2, 4 and 5 of the paper):
@@ -79,7 +80,7 @@ class GatedPixelLayer(nn.Module):
         self,
         vertical: torch.Tensor,
         horizontal: torch.Tensor,
-        class_labels: torch.LongTensor | None,
+        class_labels: torch.Tensor | None,
         condition: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Both stacks, each (B, hidden_size, h, w); class labels (B,); the condition (B, hidden_size, h, w)."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from mosaics.layers import CodeEmbedding, VerticalConv2d
 from mosaics.layers.initialization import GATE_GAIN, init_fan_in_, is_linear
@@ -23,7 +23,14 @@ from mosaics.models.pixelcnn.configuration_pixelcnn import PixelCNNConfig
 from mosaics.models.pixelcnn.decoding import decode
 from mosaics.models.pixelcnn.gated_layer import GatedPixelLayer
 from mosaics.models.pretrained import MosaicsPreTrainedModel
-from mosaics.models.sampling_request import SamplingRequest, SamplingStep, check_class_labels, check_codes
+from mosaics.models.sampling_request import (
+    SamplingRequest,
+    SamplingStep,
+    check_class_labels,
+    check_codes,
+    checked_class_labels,
+)
+from mosaics.outputs import always_set
 
 
 @dataclass
@@ -35,8 +42,8 @@ class PixelCNNOutput(ModelOutput):
         logits: (B, K, h, w); `[:, :, i, j]` predicts the code (i, j) from the codes before it.
     """
 
-    loss: torch.FloatTensor = None
-    logits: torch.FloatTensor = None
+    loss: torch.Tensor = always_set()
+    logits: torch.Tensor = always_set()
 
 
 class PixelCNN(MosaicsPreTrainedModel):
@@ -66,15 +73,16 @@ class PixelCNN(MosaicsPreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["GatedPixelLayer"]  # noqa: RUF012 (the form transformers expects)
 
+    __call__: Callable[..., PixelCNNOutput]  # what `nn.Module` makes of `forward`
+
     def __init__(self, config: PixelCNNConfig):
         super().__init__(config)
         width = config.hidden_size
-        self.embedding = CodeEmbedding(config.num_embeddings, width)
+        self.embedding: nn.Module = CodeEmbedding(config.num_embeddings, width)
         self.conditioning = ConditioningStack(config) if config.upper_grids else None
         self.layers = nn.ModuleList([GatedPixelLayer(config, index) for index in range(config.num_layers)])
         self.output_layers = nn.ModuleList([nn.Conv2d(width, width, 1) for _ in range(config.num_output_layers)])
         self.head = nn.Conv2d(width, config.num_embeddings, 1)
-        self.gradient_checkpointing = False  # the method of PreTrainedModel that enables it sets this
         self.post_init()
 
     @torch.no_grad()
@@ -87,19 +95,20 @@ class PixelCNN(MosaicsPreTrainedModel):
             reads_gates = isinstance(module, VerticalConv2d) and module.mask_type == "B"
             init_fan_in_(module, gain=GATE_GAIN if reads_gates else 1.0)
 
-    def get_input_embeddings(self) -> nn.Embedding:
+    def get_input_embeddings(self) -> nn.Module:
         """The embedding of the codes."""
         return self.embedding
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the embedding of the codes."""
         self.embedding = value
 
+    @can_return_tuple
     def forward(
         self,
-        indices: torch.LongTensor,
-        class_labels: torch.LongTensor | None = None,
-        conditions: Sequence[torch.LongTensor] | None = None,
+        indices: torch.Tensor,
+        class_labels: torch.Tensor | None = None,
+        conditions: Sequence[torch.Tensor] | None = None,
     ) -> PixelCNNOutput:
         r"""The loss of a batch of grids, all positions at once.
 
@@ -116,7 +125,9 @@ class PixelCNN(MosaicsPreTrainedModel):
             raise ValueError(f"indices must be of shape (batch, rows, columns), got {tuple(indices.shape)}.")
         check_codes("indices", indices, self.config.num_embeddings)
         check_class_labels(class_labels, self.config.num_classes, len(indices))
-        self._check_grid(check_conditions(self.config, conditions, tuple(indices.shape[1:])))
+        grid_size = (indices.shape[1], indices.shape[2])
+        check_conditions(self.config, conditions, grid_size)
+        self._check_grid(grid_size)
         for level, codes in enumerate(conditions or ()):
             if len(codes) != len(indices):
                 raise ValueError(f"conditions[{level}] must have {len(indices)} grids as indices, got {len(codes)}.")
@@ -124,11 +135,7 @@ class PixelCNN(MosaicsPreTrainedModel):
         condition = None if self.conditioning is None else self.conditioning(conditions)
         vertical = horizontal = self.embedding(indices).movedim(-1, 1)  # (B, hidden_size, h, w)
         for layer in self.layers:
-            arguments = (vertical, horizontal, class_labels, condition)
-            if self.gradient_checkpointing and self.training:
-                vertical, horizontal = self._gradient_checkpointing_func(layer.__call__, *arguments)
-            else:
-                vertical, horizontal = layer(*arguments)
+            vertical, horizontal = layer(vertical, horizontal, class_labels, condition)
         for layer in self.output_layers:
             horizontal = horizontal + layer(F.relu(horizontal))
         logits = self.head(F.relu(horizontal))
@@ -139,18 +146,18 @@ class PixelCNN(MosaicsPreTrainedModel):
         self,
         num_samples: int | None = None,
         *,
-        class_labels: torch.LongTensor | int | None = None,
-        conditions: Sequence[torch.LongTensor] | None = None,
+        class_labels: torch.Tensor | int | None = None,
+        conditions: Sequence[torch.Tensor] | None = None,
         grid_size: tuple[int, int] | None = None,
-        uniforms: torch.FloatTensor | None = None,
+        uniforms: torch.Tensor | None = None,
         seed: int | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        prefix_indices: torch.LongTensor | None = None,
+        prefix_indices: torch.Tensor | None = None,
         batch_size: int | None = None,
         callback: Callable[[SamplingStep], None] | None = None,
-    ) -> torch.LongTensor:
+    ) -> torch.Tensor:
         r"""Samples grids, code by code. Caches make a step cost one position: it equals uncached sampling.
 
         Sample i is a pure function of the weights, its class and upper grids, the sampling arguments and its own row
@@ -178,10 +185,9 @@ class PixelCNN(MosaicsPreTrainedModel):
             Codes (N, h, w), int64.
         """
         # Ranges are read on the CPU only: there they can be without waiting for a device in `forward`.
-        class_labels = None if class_labels is None else torch.atleast_1d(torch.as_tensor(class_labels).cpu())
+        class_labels = checked_class_labels(class_labels, self.config.num_classes)
         if isinstance(conditions, tuple | list):
             conditions = tuple(codes.cpu() for codes in conditions)
-        check_class_labels(class_labels, self.config.num_classes, None)
         grid_size = check_conditions(self.config, conditions, None if grid_size is None else tuple(grid_size))
         grid_size = self._check_grid(grid_size or self.config.grid_size)
         request = SamplingRequest(

@@ -72,7 +72,7 @@ class WaveNetConfig(PreTrainedConfig):
             raise ValueError(
                 f"condition_num_embeddings and condition_factor belong together, got {size} and {factor}."
             )
-        if size is not None and min(size, factor) < 1:
+        if size is not None and factor is not None and min(size, factor) < 1:
             raise ValueError(
                 f"condition_num_embeddings and condition_factor must be at least 1, got {size} and {factor}."
             )

@@ -37,7 +37,7 @@ class LayerDecoder:
             torch.cat([path.bias for path in paths]),
         )
 
-    def allocate(self, batch: int, class_labels: torch.LongTensor | None) -> None:
+    def allocate(self, batch: int, class_labels: torch.Tensor | None) -> None:
         """Zeros, which are what the convolution sees before the first time; and what the class adds to the gates."""
         bias = self.layer.conv.bias
         self.ring = bias.new_zeros(self.reach, batch, self.width)
@@ -83,9 +83,7 @@ class Decoder:
         self.output_layer = InferenceLinear(model.output_layer.weight.flatten(1), model.output_layer.bias)
         self.head = InferenceLinear(model.head.weight.flatten(1), model.head.bias)
 
-    def start(
-        self, batch: int, class_labels: torch.LongTensor | None, conditions: tuple[torch.LongTensor, ...]
-    ) -> None:
+    def start(self, batch: int, class_labels: torch.Tensor | None, conditions: tuple[torch.Tensor, ...]) -> None:
         """Empty rings. What predicts the first code is zeros."""
         self.time = 0
         weight = self.model.embedding.weight
@@ -107,12 +105,12 @@ class Decoder:
             skips = skips + skip
         return self.head(F.relu(self.output_layer(F.relu(skips)))).float()
 
-    def write(self, codes: torch.LongTensor) -> None:
+    def write(self, codes: torch.Tensor) -> None:
         """Takes the code (B,) that was predicted."""
         self.features = self.model.embedding(codes)
         self.time += 1
 
-    def read(self, codes: torch.LongTensor) -> None:
+    def read(self, codes: torch.Tensor) -> None:
         """Takes given codes (B, n) at once, in place of `logits` and `write` for each."""
         for some in codes.split(READ_AT_ONCE, dim=1):
             embedded = self.model.embedding(some)

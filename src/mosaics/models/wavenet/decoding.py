@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def decode(
     model: "WaveNet", request: SamplingRequest, callback: Callable[[SamplingStep], None] | None
-) -> torch.LongTensor:
+) -> torch.Tensor:
     """Draws all samples (N, T), batch by batch."""
     device = model.head.weight.device
     indices = torch.empty(request.num_samples, request.num_positions, dtype=torch.long, device=device)
@@ -34,7 +34,7 @@ def _draw_batch(
     request: SamplingRequest,
     batch: SampleBatch,
     callback: Callable[[SamplingStep], None] | None,
-) -> torch.LongTensor:
+) -> torch.Tensor:
     """Draws the samples of a batch (count, T). Nothing here waits for the device."""
     indices = torch.zeros(batch.lanes, request.num_positions, dtype=torch.long, device=batch.uniforms.device)
     decoder.start(batch.lanes, batch.class_labels, batch.conditions)

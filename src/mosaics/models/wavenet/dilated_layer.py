@@ -3,12 +3,13 @@ r"""The layer of WaveNet (Figure 4 of https://arxiv.org/abs/1609.03499) and its 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mosaics.layers import CausalConv1d, CodeEmbedding, gated_activation
 from mosaics.models.wavenet.configuration_wavenet import WaveNetConfig
 
 
-class DilatedLayer(nn.Module):
+class DilatedLayer(GradientCheckpointingLayer):
     r"""A dilated causal convolution, a gate, and a 1 x 1 convolution each for the residual and the skip path.
 
     With f and g the halves of the channels, h the class and y the slower sequence at this rate (Sections 2.3 to 2.5):
@@ -34,7 +35,7 @@ class DilatedLayer(nn.Module):
         self.skip = nn.Conv1d(width, config.skip_size, 1)
 
     def forward(
-        self, features: torch.Tensor, class_labels: torch.LongTensor | None, condition: torch.Tensor | None
+        self, features: torch.Tensor, class_labels: torch.Tensor | None, condition: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, hidden_size, T), labels (B,), condition (B, hidden_size, T) to the residual and the skip path."""
         gate = self.conv(features)
@@ -58,14 +59,13 @@ class LocalConditioning(nn.Module):
         - Output: `(B, hidden_size, T)`.
     """
 
-    def __init__(self, config: WaveNetConfig):
+    def __init__(self, hidden_size: int, num_embeddings: int, factor: int):
         super().__init__()
-        width, factor = config.hidden_size, config.condition_factor
-        self.embedding = CodeEmbedding(config.condition_num_embeddings, width)
-        self.conv = nn.Conv1d(width, width, 3, padding=1)
-        self.upsampling = nn.ConvTranspose1d(width, width, factor, stride=factor)
+        self.embedding = CodeEmbedding(num_embeddings, hidden_size)
+        self.conv = nn.Conv1d(hidden_size, hidden_size, 3, padding=1)
+        self.upsampling = nn.ConvTranspose1d(hidden_size, hidden_size, factor, stride=factor)
 
-    def forward(self, codes: torch.LongTensor) -> torch.Tensor:
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
         """(B, T / factor) to (B, hidden_size, T)."""
         features = self.embedding(codes).transpose(1, 2)
         return self.upsampling(features + self.conv(F.relu(features)))

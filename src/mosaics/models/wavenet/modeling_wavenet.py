@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from mosaics.layers import CodeEmbedding
 from mosaics.layers.initialization import init_fan_in_, is_linear
@@ -24,10 +24,12 @@ from mosaics.models.sampling_request import (
     check_class_labels,
     check_codes,
     check_count,
+    checked_class_labels,
 )
 from mosaics.models.wavenet.configuration_wavenet import WaveNetConfig
 from mosaics.models.wavenet.decoding import decode
 from mosaics.models.wavenet.dilated_layer import DilatedLayer, LocalConditioning
+from mosaics.outputs import always_set
 
 
 @dataclass
@@ -39,8 +41,8 @@ class WaveNetOutput(ModelOutput):
         logits: (B, K, T); `[:, :, t]` predicts the code t from the codes before it.
     """
 
-    loss: torch.FloatTensor = None
-    logits: torch.FloatTensor = None
+    loss: torch.Tensor = always_set()
+    logits: torch.Tensor = always_set()
 
 
 class WaveNet(MosaicsPreTrainedModel):
@@ -69,17 +71,22 @@ class WaveNet(MosaicsPreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["DilatedLayer"]  # noqa: RUF012 (the form transformers expects)
 
+    __call__: Callable[..., WaveNetOutput]  # what `nn.Module` makes of `forward`
+
     def __init__(self, config: WaveNetConfig):
         super().__init__(config)
-        self.embedding = CodeEmbedding(config.num_embeddings, config.hidden_size)
-        self.conditioning = None if config.condition_factor is None else LocalConditioning(config)
+        self.embedding: nn.Module = CodeEmbedding(config.num_embeddings, config.hidden_size)
+        self.conditioning = None
+        if config.condition_num_embeddings is not None and config.condition_factor is not None:
+            self.conditioning = LocalConditioning(
+                config.hidden_size, config.condition_num_embeddings, config.condition_factor
+            )
         last = len(config.dilations) - 1
         self.layers = nn.ModuleList(
             [DilatedLayer(config, dilation, index == last) for index, dilation in enumerate(config.dilations)]
         )
         self.output_layer = nn.Conv1d(config.skip_size, config.skip_size, 1)
         self.head = nn.Conv1d(config.skip_size, config.num_embeddings, 1)
-        self.gradient_checkpointing = False  # the method of PreTrainedModel that enables it sets this
         self.post_init()
 
     @torch.no_grad()
@@ -90,19 +97,20 @@ class WaveNet(MosaicsPreTrainedModel):
         elif is_linear(module) and module is not self.head:
             init_fan_in_(module)
 
-    def get_input_embeddings(self) -> nn.Embedding:
+    def get_input_embeddings(self) -> nn.Module:
         """The embedding of the codes."""
         return self.embedding
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the embedding of the codes."""
         self.embedding = value
 
+    @can_return_tuple
     def forward(
         self,
-        indices: torch.LongTensor,
-        class_labels: torch.LongTensor | None = None,
-        conditions: torch.LongTensor | None = None,
+        indices: torch.Tensor,
+        class_labels: torch.Tensor | None = None,
+        conditions: torch.Tensor | None = None,
     ) -> WaveNetOutput:
         r"""The loss of a batch of sequences, all positions at once.
 
@@ -125,12 +133,9 @@ class WaveNet(MosaicsPreTrainedModel):
         condition = None if self.conditioning is None else self.conditioning(conditions)
         # What predicts code t is the code before it; before the first there is nothing: zeros, as in all convolutions.
         features = F.pad(self.embedding(indices[:, :-1]), (0, 0, 1, 0)).transpose(1, 2)  # (B, hidden_size, T)
-        skips = 0
+        skips = features.new_zeros(())
         for layer in self.layers:
-            if self.gradient_checkpointing and self.training:
-                features, skip = self._gradient_checkpointing_func(layer.__call__, features, class_labels, condition)
-            else:
-                features, skip = layer(features, class_labels, condition)
+            features, skip = layer(features, class_labels, condition)
             skips = skips + skip
         logits = self.head(F.relu(self.output_layer(F.relu(skips))))
         return WaveNetOutput(loss=F.cross_entropy(logits.float(), indices.long()), logits=logits)
@@ -141,17 +146,17 @@ class WaveNet(MosaicsPreTrainedModel):
         num_samples: int | None = None,
         length: int | None = None,
         *,
-        class_labels: torch.LongTensor | int | None = None,
-        conditions: torch.LongTensor | None = None,
-        uniforms: torch.FloatTensor | None = None,
+        class_labels: torch.Tensor | int | None = None,
+        conditions: torch.Tensor | None = None,
+        uniforms: torch.Tensor | None = None,
         seed: int | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        prefix_indices: torch.LongTensor | None = None,
+        prefix_indices: torch.Tensor | None = None,
         batch_size: int | None = None,
         callback: Callable[[SamplingStep], None] | None = None,
-    ) -> torch.LongTensor:
+    ) -> torch.Tensor:
         r"""Samples sequences, code by code. Caches make a step cost one position: it equals uncached sampling.
 
         Sample i is a pure function of the weights, its class and slower sequence, the sampling arguments and its own
@@ -178,9 +183,8 @@ class WaveNet(MosaicsPreTrainedModel):
             Codes (N, T), int64.
         """
         # Ranges are read on the CPU only: there they can be without waiting for a device in `forward`.
-        class_labels = None if class_labels is None else torch.atleast_1d(torch.as_tensor(class_labels).cpu())
+        class_labels = checked_class_labels(class_labels, self.config.num_classes)
         conditions = None if conditions is None else conditions.cpu()
-        check_class_labels(class_labels, self.config.num_classes, None)
         if length is not None:
             check_count("length", length)
         length = self._check_conditions(conditions, length)
@@ -202,10 +206,10 @@ class WaveNet(MosaicsPreTrainedModel):
         )
         return decode(self, request, callback)
 
-    def _check_conditions(self, conditions: torch.LongTensor | None, length: int | None) -> int | None:
+    def _check_conditions(self, conditions: torch.Tensor | None, length: int | None) -> int | None:
         """Raises if the slower sequence is not what the config says and `length` needs; returns the length."""
-        factor = self.config.condition_factor
-        if factor is None:
+        factor, num_embeddings = self.config.condition_factor, self.config.condition_num_embeddings
+        if factor is None or num_embeddings is None:
             if conditions is not None:
                 raise ValueError("conditions were given to a model without any (config.condition_factor is None).")
             return length
@@ -218,5 +222,5 @@ class WaveNet(MosaicsPreTrainedModel):
                 f"conditions has {conditions.shape[1]} codes, which belong to {conditions.shape[1] * factor} codes "
                 f"(config.condition_factor={factor}), not to {length}."
             )
-        check_codes("conditions", conditions, self.config.condition_num_embeddings, "condition_num_embeddings")
+        check_codes("conditions", conditions, num_embeddings, "condition_num_embeddings")
         return conditions.shape[1] * factor
