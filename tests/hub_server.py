@@ -1,8 +1,8 @@
 """A small Hugging Face Hub for tests: the HTTP API that huggingface_hub uses to create, upload, list and download.
 
-It keeps repositories in memory, stores large files by Git LFS as the real one does, and can damage downloads on
-request (`server.fault`). Set HF_ENDPOINT to `server.url` before huggingface_hub is imported, and HF_HUB_DISABLE_XET=1
-(it does not speak Xet), and run it with `with server:`.
+It keeps repositories in memory with their commits, branches and who may see them, stores large files by Git LFS as the
+real one does, and can damage downloads and refuse uploads on request (`server.fault`). Set HF_ENDPOINT to `server.url`
+before huggingface_hub is imported, and HF_HUB_DISABLE_XET=1 (it does not speak Xet), and run it with `with server:`.
 """
 
 import base64
@@ -15,24 +15,41 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_test"
+READER = "hf_reader"  # may read what is public, and write nothing
 USER = "tester"
 LFS_SUFFIXES = (".safetensors", ".bin", ".parquet", ".tar")
 
 
 @dataclass
 class Repo:
-    """One repository: its files and the hash of its last commit."""
+    """One repository: the files and the hash of the last commit of `main`, earlier commits, and other branches."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     sha: str = "0" * 40
     private: bool = False
+    gated: bool = False
+    history: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    branches: dict[str, "Repo"] = field(default_factory=dict)
 
     def commit(self) -> str:
         digest = hashlib.sha1(self.sha.encode())
         for path, content in sorted(self.files.items()):
             digest.update(path.encode() + hashlib.sha256(content).digest())
         self.sha = digest.hexdigest()
+        self.history[self.sha] = dict(self.files)
         return self.sha
+
+    def branch(self, name: str) -> "Repo":
+        return self if name == "main" else self.branches.setdefault(name, Repo(dict(self.files), self.sha))
+
+    def at(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        """Hash and files of a branch or a commit; None if there is none of that name."""
+        if revision in ("main", self.sha):
+            return self.sha, self.files
+        if revision in self.branches:
+            return self.branches[revision].at("main")
+        commits = {sha: files for repo in (self, *self.branches.values()) for sha, files in repo.history.items()}
+        return (revision, commits[revision]) if revision in commits else None
 
 
 class HubServer:
@@ -42,7 +59,9 @@ class HubServer:
         url: Its address.
         repos: Repositories by id.
         requests: Method and path of each request so far.
-        fault: None, or "cut_once", "cut", "wrong_bytes", which damage downloads of files stored by LFS.
+        fault: What goes wrong. With downloads of files stored by LFS: "cut_once" and "cut" (half of what is left),
+            "nothing" (no byte at all), "short" (fewer bytes than the metadata say), "wrong_bytes", "wrong_hash".
+            With everything: "busy" (503). With uploads to LFS: "refuse_upload".
     """
 
     def __init__(self):
@@ -90,10 +109,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(f"{method} {path}")
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token not in ("", TOKEN) and not path.startswith("/lfs/"):
-            return self.error(401, "RepoNotFound", "Invalid credentials")
+        self.may_see_all = token == TOKEN
+        if self.hub.fault == "busy":
+            return self.error(503, "", "Service unavailable")
+        if token not in ("", TOKEN, READER) and not path.startswith("/lfs/"):
+            return self.error(401, "", "Invalid credentials in Authorization header")
         if method in ("POST", "PUT") and token != TOKEN and not path.startswith("/lfs/"):
-            return self.error(401, "", "A token is needed to write")
+            return self.error(403 if token else 401, "", "A token that may write is needed")
         for verb, pattern, action in ROUTES:
             match = re.fullmatch(pattern, path)
             if match and (verb == method or (verb == "GET" and method == "HEAD")):
@@ -106,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def error(self, status: int, code: str, message: str) -> None:
-        self.send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": message} if code else {})
+        self.send(status, b"{}", {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}))
 
     def send(self, status: int, content: bytes, headers: dict[str, str], sent: bytes | None = None) -> None:
         self.send_response(status)
@@ -117,14 +139,22 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content if sent is None else sent)
 
-    def repo(self, name: str, revision: str = "main") -> Repo | None:
+    def repo(self, name: str) -> Repo | None:
         repo = self.hub.repos.get(name)
-        if repo is None:
-            self.error(404, "RepoNotFound", f"no repository {name}")
-        elif revision not in ("main", repo.sha):
-            self.error(404, "RevisionNotFound", f"no revision {revision}")
+        if repo is None or (repo.private and not self.may_see_all):
+            sent = "Authorization" in self.headers
+            self.error(404 if sent else 401, "RepoNotFound", "Repository not found")  # as to who it should not know
             return None
         return repo
+
+    def commit_of(self, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        repo = self.repo(name)
+        if repo is None:
+            return None
+        found = repo.at(revision)
+        if found is None:
+            self.error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return found
 
     # Endpoints
 
@@ -147,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.json({"errors": [], "warnings": []})
 
     def preupload(self, name: str, revision: str) -> None:
-        if self.repo(name, revision) is None:
+        if self.commit_of(name, revision) is None:
             return
         files = json.loads(self.body)["files"]
         mode = {True: "lfs", False: "regular"}
@@ -166,16 +196,26 @@ class _Handler(BaseHTTPRequestHandler):
             objects.append(entry)
         self.json({"transfer": "basic", "objects": objects})
 
+    def branch(self, name: str, branch: str) -> None:
+        repo = self.repo(name)
+        if repo is not None:
+            if branch in ("main", *repo.branches):
+                return self.error(409, "", "Reference already exists")
+            repo.branch(branch)
+            self.json({})
+
     def lfs_put(self, oid: str) -> None:
+        if self.hub.fault == "refuse_upload":
+            return self.error(403, "", "Storage limit reached")
         if hashlib.sha256(self.body).hexdigest() != oid:
             return self.error(400, "", "hash does not match")
         self.hub.lfs[oid] = self.body
         self.send(200, b"", {})
 
     def commit(self, name: str, revision: str) -> None:
-        repo = self.repo(name, revision)
-        if repo is None:
+        if self.commit_of(name, revision) is None:
             return
+        repo = self.hub.repos[name].branch(revision)
         for line in filter(None, self.body.split(b"\n")):
             item = json.loads(line)
             value = item["value"]
@@ -190,33 +230,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.json({"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": "", "pullRequestUrl": None})
 
     def info(self, name: str, revision: str = "main") -> None:
-        repo = self.repo(name, revision)
-        if repo is None:
+        found = self.commit_of(name, revision)
+        if found is None:
             return
-        card = repo.files.get("README.md", b"").decode()
+        sha, files = found
+        card = files.get("README.md", b"").decode()
         tags = dict(re.findall(r"^(pipeline_tag|library_name): (\S+)$", card, flags=re.MULTILINE))
-        siblings = [{"rfilename": path} for path in sorted(repo.files)]
-        self.json(
-            {
-                "_id": name,
-                "id": name,
-                "modelId": name,
-                "sha": repo.sha,
-                "private": repo.private,
-                "tags": [],
-                "downloads": 0,
-            }
-            | {"likes": 0, "siblings": siblings}
-            | tags
-        )
+        entry = {"_id": name, "id": name, "modelId": name, "sha": sha, "private": self.hub.repos[name].private}
+        entry |= {"tags": [], "downloads": 0, "likes": 0, "siblings": [{"rfilename": path} for path in sorted(files)]}
+        self.json(entry | tags)
 
     def tree(self, name: str, revision: str, folder: str | None = None) -> None:
-        repo = self.repo(name, revision)
-        if repo is None:
+        found = self.commit_of(name, revision)
+        if found is None:
             return
         files = [
             {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-            for path, content in sorted(repo.files.items())
+            for path, content in sorted(found[1].items())
             if folder is None or path.startswith(folder + "/")
         ]
         if folder is not None and not files:
@@ -224,15 +254,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.json(files)
 
     def resolve(self, name: str, revision: str, path: str) -> None:
-        repo = self.repo(name, revision)
-        if repo is None:
+        found = self.commit_of(name, revision)
+        if found is None:
             return
-        if path not in repo.files:
+        sha, files = found
+        if self.hub.repos[name].gated and not self.may_see_all:
+            return self.error(403, "GatedRepo", "Access to this model is restricted")
+        if path not in files:
             return self.error(404, "EntryNotFound", f"no file {path}")
-        content = repo.files[path]
-        large = path.endswith(LFS_SUFFIXES)
+        content, large, fault = files[path], path.endswith(LFS_SUFFIXES), self.hub.fault
         etag = (hashlib.sha256 if large else hashlib.sha1)(content).hexdigest()
-        headers = {"X-Repo-Commit": repo.sha, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+        if large and fault == "wrong_hash":
+            etag = hashlib.sha256(content + b"!").hexdigest()
+        headers = {"X-Repo-Commit": sha, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
         if large:
             headers |= {"X-Linked-Size": str(len(content)), "X-Linked-Etag": f'"{etag}"'}
         status, first = 200, 0
@@ -242,7 +276,9 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
         content = content[first:]
         sent = content
-        if large and self.command == "GET" and self.hub.fault is not None:
+        if large and self.command == "GET" and fault == "short":
+            content = sent = content[:-8]
+        elif large and self.command == "GET" and fault is not None:
             sent = self.damaged(content)
         self.send(status, content, headers, sent)
 
@@ -250,10 +286,12 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.hub.fault
         if fault == "wrong_bytes":
             return content[:-8] + bytes(byte ^ 1 for byte in content[-8:])
+        if fault not in ("cut_once", "cut", "nothing"):
+            return content
         if fault == "cut_once":
             self.hub.fault = None
         self.close_connection = True
-        return content[: len(content) // 2]
+        return b"" if fault == "nothing" else content[: len(content) // 2]
 
 
 _NAME = r"(?P<name>[^/]+/[^/]+)"
@@ -263,6 +301,7 @@ ROUTES = (
     ("POST", "/api/validate-yaml", "validate"),
     ("POST", f"/api/models/{_NAME}/preupload/(?P<revision>[^/]+)", "preupload"),
     ("POST", f"/api/models/{_NAME}/commit/(?P<revision>[^/]+)", "commit"),
+    ("POST", f"/api/models/{_NAME}/branch/(?P<branch>[^/]+)", "branch"),
     ("POST", rf"/{_NAME}\.git/info/lfs/objects/batch", "lfs_batch"),
     ("PUT", "/lfs/(?P<oid>[0-9a-f]{64})", "lfs_put"),
     ("GET", f"/api/models/{_NAME}", "info"),

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
+from mosaics.cards import model_card
 from mosaics.pipelines.default import CHECKPOINTS
+from testing_utils import tiny_dvae
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 HEADINGS = ["Use", "Data", "Training", "Evaluation", "Limits", "Citation"]
@@ -16,6 +18,11 @@ def test_a_card_has_its_header_and_headings(path):
     card = ModelCard.load(path)
     assert card.data.library_name == "mosaics" and card.data.license and card.data.pipeline_tag == "text-to-image"
     assert card.data.datasets and card.data.metrics
+    assert [line[3:] for line in card.text.splitlines() if line.startswith("## ")] == HEADINGS
+
+
+def test_a_generated_card_has_the_headings_of_the_template():
+    card = model_card(tiny_dvae(), "user/dvae")
     assert [line[3:] for line in card.text.splitlines() if line.startswith("## ")] == HEADINGS
 
 

@@ -1,35 +1,18 @@
-"""What test_hub.py checks, in one process of its own: HF_ENDPOINT is read on import.
+"""What test_hub.py checks of pipelines; section_runner.py says how it is run."""
 
-Usage: python hub_sections.py WORK_FOLDER. Prints "ok NAME" for each section that passed, a traceback for each other.
-"""
-
-import os
-import shutil
 import sys
-import traceback
-import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from hub_server import TOKEN, HubServer, Repo
+from section_runner import WORK, fails, run_sections, section, server
 
-WORK = Path(sys.argv[1])
-server = HubServer()
-os.environ |= {"HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN, "HF_HOME": str(WORK / "home"), "HF_HUB_DISABLE_XET": "1"}
-os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "0", "HF_HUB_DOWNLOAD_TIMEOUT": "5"}
+# isort: split
+import torch
 
-import torch  # noqa: E402
-
-import mosaics  # noqa: E402
-from mosaics import DallePipeline, VQVAEPipeline  # noqa: E402
-from testing_utils import tiny_classifier, tiny_pipeline, tiny_vqvae_pipeline  # noqa: E402
-
-SECTIONS = {}
-
-
-def section(function):
-    SECTIONS[function.__name__] = function
-    return function
+import mosaics
+from hub_server import Repo
+from mosaics import DallePipeline, VQVAEPipeline
+from testing_utils import tiny_classifier, tiny_pipeline, tiny_vqvae_pipeline
 
 
 def draw(pipe):
@@ -44,16 +27,6 @@ def store(name: str) -> Repo:
     repo.commit()
     server.repos[name] = repo
     return repo
-
-
-def fails(load, *expected: str) -> None:
-    try:
-        load()
-    except Exception as error:
-        for text in expected:
-            assert text in f"{type(error).__name__}: {error}", f"{text!r} not in {type(error).__name__}: {error}"
-    else:
-        raise AssertionError(f"loaded, expected an error with {expected}")
 
 
 @section
@@ -198,16 +171,5 @@ def a_repository_of_pickles_is_refused(pipe):
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", category=DeprecationWarning, message="Use .content=")  # inside huggingface_hub
     tiny_pipeline().save_pretrained(WORK / "pipe")
-    with server:
-        for name, check in SECTIONS.items():
-            server.fault = None
-            try:
-                check(tiny_pipeline())
-                print("ok", name, flush=True)
-            except Exception:
-                print("failed", name, flush=True)
-                print(f"--- {name}\n{traceback.format_exc()}", file=sys.stderr)
-    shutil.rmtree(WORK / "home", ignore_errors=True)
+    run_sections(tiny_pipeline)

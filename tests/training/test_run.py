@@ -330,6 +330,8 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path):
 def hub(monkeypatch):
     server = HubServer()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    template = "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE"
+    monkeypatch.setattr(template, server.url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with server:
@@ -338,12 +340,23 @@ def hub(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # how huggingface_hub uploads
 def test_the_end_of_a_run_is_pushed_without_its_checkpoints(tmp_path, hub):
-    run = train(tmp_path, max_steps=3, push_to_hub=True, hub_model_id="tester/small", hub_private=True)
+    run = train(
+        tmp_path, max_steps=3, push_to_hub=True, hub_model_id="tester/small", hub_private=True, hub_license="mit"
+    )
     repo = hub.repos["tester/small"]
     assert {"model.safetensors", "config.json", "metrics.jsonl"} <= set(repo.files) and repo.private
     assert not [name for name in repo.files if "checkpoint" in name or "lock" in name or "rng" in name]
     assert repo.files["model.safetensors"] == (tmp_path / "model.safetensors").read_bytes()
     assert run.step == 3
+    card = repo.files["README.md"].decode()
+    for text in (
+        "license: mit",
+        "- Steps: 3 of ",
+        "logical cores",
+        f"torch {torch.__version__}",
+        "learning_rate: 0.01",
+    ):
+        assert text in card
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # how huggingface_hub uploads

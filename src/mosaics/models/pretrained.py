@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from mosaics.hub.download import describe_repository, download, may_be_hub_id, take_hub_arguments
+from mosaics.hub.sharing import HubSharingMixin
 from mosaics.models.weights_check import (
     WeightsError,
     compare_with_model,
@@ -20,23 +21,31 @@ from mosaics.models.weights_check import (
 
 MAX_CONFIG_BYTES = 2**20
 # What `save_pretrained` may write beside a config's own fields. Nothing here can choose code.
-COMMON_CONFIG_KEYS = {"model_type", "torch_dtype", "auto_map", "_name_or_path", "output_attentions"}
+COMMON_CONFIG_KEYS = {
+    "model_type",
+    "torch_dtype",
+    "auto_map",
+    "_name_or_path",
+    "output_attentions",
+    "tie_word_embeddings",  # transformers asks it of every model; here no weights are tied
+}
 # Settings of `from_pretrained` that a file must never make.
 CALLER_ONLY_KEYS = {"trust_remote_code", "attn_implementation", "quantization_config", "use_kernels"}
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "proxies")
 
 
 class ConfigError(ValueError, OSError):
     """A config.json that is missing, damaged or meant for another class: the message names the file and the field."""
 
 
-class MosaicsPreTrainedModel(PreTrainedModel):
+class MosaicsPreTrainedModel(HubSharingMixin, PreTrainedModel):
     """Base of every Mosaics model: `from_pretrained` either gives exactly the saved model or says what is wrong.
 
     transformers fills missing weights with random numbers and only logs it. Here a missing, extra or differently
     shaped key, a truncated file, a NaN, a pickle, a config of another model or with unknown fields is an error that
     names the file and the key.
     """
+
+    config_class: type[PreTrainedConfig]
 
     @classmethod
     def from_pretrained(
@@ -62,9 +71,11 @@ class MosaicsPreTrainedModel(PreTrainedModel):
             subfolder: Folder inside the repository, such as `"dvae"` in a pipeline's.
             revision: Branch, tag or commit; one commit is used for all files.
             variant: Middle of the weight file's name, as in `model.fp16.safetensors`.
-            **kwargs: As in `transformers.PreTrainedModel.from_pretrained`.
+            **kwargs: As in `transformers.PreTrainedModel.from_pretrained`: `cache_dir`, `force_download`,
+                `local_files_only` and `token` are those of the Hub.
 
         Raises:
+            HubError: The repository is not there, may not be read, has no such revision, or the download broke off.
             ConfigError: The config file is missing, damaged, of another model, or has unknown fields.
             WeightsError: The weights are missing, damaged, not finite, only a pickle, or do not fit the config.
         """
@@ -76,7 +87,7 @@ class MosaicsPreTrainedModel(PreTrainedModel):
             )
         source = str(pretrained_model_name_or_path)
         name = f"{source}/{subfolder}" if subfolder else source
-        hub_arguments = {key: kwargs.pop(key) for key in HUB_ARGUMENTS if key in kwargs}
+        hub_arguments = take_hub_arguments(kwargs)
         root = Path(source) if os.path.isdir(source) else _download(source, subfolder, revision, hub_arguments)
         folder = root / subfolder
 
@@ -89,12 +100,14 @@ class MosaicsPreTrainedModel(PreTrainedModel):
 
         return_info = kwargs.pop("output_loading_info", False)
         kwargs |= {"config": config, "variant": variant, "use_safetensors": True, "output_loading_info": True}
-        model, info = super().from_pretrained(folder, *model_args, **kwargs)
+        loaded: Any = super().from_pretrained(folder, *model_args, **kwargs)
+        model, info = loaded
         if info["missing_keys"] or info["mismatched_keys"]:
             raise WeightsError(f"{name}: not every weight was loaded: {info}. Please report this with the file.")
         refuse_nonfinite(model.state_dict(), name)
         model.name_or_path = model.config.name_or_path = source
-        return (model, info) if return_info else model
+        result: Any = (model, info) if return_info else model
+        return result
 
     @classmethod
     def _final_config(cls, folder: Path, config: PreTrainedConfig | None, kwargs: dict[str, Any]) -> PreTrainedConfig:
@@ -106,25 +119,37 @@ class MosaicsPreTrainedModel(PreTrainedModel):
         fields = check_config_file(folder, cls.config_class)  # also what AutoConfig has read before, less strictly
         if config is not None:
             return config
-        known = set(cls.config_class().to_dict())
+        known = set(cls.config_class().to_dict()) - {"dtype"}  # "auto" is no dtype, and shapes do not depend on it
         return cls.config_class.from_dict(fields | {key: value for key, value in kwargs.items() if key in known})
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, *args: Any, state_dict: dict | None = None, **kwargs: Any
+    def save_pretrained(  # pyrefly: ignore[bad-override] - by keyword, the parent's other arguments are taken too
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        state_dict: dict | None = None,
+        push_to_hub: bool = False,
+        max_shard_size: int | str = "50GB",
+        variant: str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Saves config and weights, or pushes them, unless a weight is NaN or infinite.
 
         Args:
             save_directory: Folder; made if it does not exist.
-            *args: As in `transformers.PreTrainedModel.save_pretrained`.
+            is_main_process: Of several processes that call this, only the one with `True` writes.
             state_dict: The weights, if not the model's own.
+            push_to_hub: Upload the folder afterwards.
+            max_shard_size: Bytes, or a text as `"5GB"`, above which the weights are split into several files.
+            variant: Middle of the weight file's name, as in `model.fp16.safetensors`.
             **kwargs: As in `transformers.PreTrainedModel.save_pretrained`.
 
         Raises:
             WeightsError: A weight is not finite. Nothing is written then.
         """
         refuse_nonfinite(self.state_dict() if state_dict is None else state_dict, type(self).__name__)
-        super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
+        super().save_pretrained(
+            save_directory, is_main_process, state_dict, push_to_hub, max_shard_size, variant, **kwargs
+        )
 
 
 def check_config_file(folder: Path, config_class: type[PreTrainedConfig]) -> dict[str, Any]:
@@ -181,13 +206,15 @@ def _refuse_loose_arguments(kwargs: dict[str, Any]) -> None:
 
 def _download(source: str, subfolder: str, revision: str, hub_arguments: dict[str, Any]) -> Path:
     """Brings the files of one model of a Hub repository, all of the same commit, and gives the folder they lie in."""
-    if source.count("/") > 1 or source.startswith((".", "/", "~")):
+    if not may_be_hub_id(source):
         raise ConfigError(f"{source!r} is not a folder here, and not a Hub id of the form 'user/name'.")
     prefix = f"{subfolder}/" if subfolder else ""
     names = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index*.json")
-    proxies = hub_arguments.pop("proxies", None)
-    if proxies:
-        raise ValueError("`proxies` is not supported: set the environment variable HTTPS_PROXY.")
-    return Path(
-        snapshot_download(source, revision=revision, allow_patterns=[prefix + name for name in names], **hub_arguments)
-    )
+    folder = download(source, [prefix + name for name in names], revision=revision, **hub_arguments)
+    if not (folder / subfolder / "config.json").is_file():
+        access = {key: hub_arguments[key] for key in ("token", "local_files_only") if key in hub_arguments}
+        raise ConfigError(
+            f"{source!r} has no {prefix}config.json at revision {revision!r}, so no model is loaded from there: "
+            f"{describe_repository(source, revision, **access)}."
+        )
+    return folder

@@ -22,8 +22,8 @@ class Candidate:
     candidate_index: int
     score: float | None
     seed: int
-    indices: torch.LongTensor
-    pixels: torch.FloatTensor
+    indices: torch.Tensor
+    pixels: torch.Tensor
 
     @property
     def rank(self) -> tuple[float, int]:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.configuration_utils import FrozenDict
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mosaics.models.dalle.decoding import DecodingStep, default_batch_size
@@ -16,7 +16,6 @@ from mosaics.pipelines.chunks import Chunk, cut_into_chunks
 from mosaics.pipelines.configuration_pipeline import DallePipelineConfig
 from mosaics.pipelines.consistency import check_components
 from mosaics.pipelines.dalle_output import DallePipelineOutput
-from mosaics.pipelines.hub import PipelineCard
 from mosaics.pipelines.pretrained import PretrainedPipelineMixin
 from mosaics.pipelines.prompts import read_pictures, read_prompts, tokenize_prompts
 from mosaics.pipelines.reranking import Reranker
@@ -27,21 +26,6 @@ from mosaics.sampling import check_sampling
 OUTPUT_TYPES = ("pil", "np", "pt")
 MAX_COUNT = 1_000_000
 MAX_BATCH = 64
-CARD = PipelineCard(
-    data={"library_name": "transformers", "pipeline_tag": "text-to-image", "tags": ["mosaics", "dall-e"]},
-    text="""
-# {name}
-
-A DALL-E pipeline made with Mosaics (`import mosaics`): text to image.
-
-```python
-from mosaics import DallePipeline
-
-pipe = DallePipeline.from_pretrained("{repo_id}")
-pipe("a lion on a blue background", num_candidates=16).images[0].save("lion.png")
-```
-""",
-)
 
 
 def check_guidance_scale(guidance_scale: float) -> None:
@@ -84,7 +68,6 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
     ```
     """
 
-    card = CARD
     root_config_class = DallePipelineConfig  # the config.json that transformers looks for
     model_cpu_offload_seq = "transformer->dvae->clip"
     _optional_components = ["clip", "clip_processor"]  # noqa: RUF012 - the form diffusers expects
@@ -221,13 +204,13 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
 
     def tokens_to_codes(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         chunk: Chunk,
         seeds: Sequence[int],
-        prefix: torch.LongTensor | None,
+        prefix: torch.Tensor | None,
         sampling: dict[str, Any],
         callback: Callable[[DecodingStep], None] | None = None,
-    ) -> torch.LongTensor:
+    ) -> torch.Tensor:
         """Draws the codes `(candidates, h, w)` of one chunk with the transformer."""
         transformer = self._on_device("transformer")
         prompts = slice(chunk.prompts.start, chunk.prompts.stop)
@@ -242,11 +225,11 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
             **sampling,
         )
 
-    def codes_to_pixels(self, indices: torch.LongTensor) -> torch.FloatTensor:
+    def codes_to_pixels(self, indices: torch.Tensor) -> torch.Tensor:
         """Decodes codes `(B, h, w)` to pictures `(B, 3, H, W)`, float32 in [0, 1]."""
         return self._on_device("dvae").decode(indices).float()
 
-    def pixels_to_prefix(self, image: Any, prefix_rows: int, num_prompts: int) -> torch.LongTensor:
+    def pixels_to_prefix(self, image: Any, prefix_rows: int, num_prompts: int) -> torch.Tensor:
         """The codes `(1 or P, prefix_rows, w)` of the first rows of the pictures to be completed."""
         pixels = read_pictures(image, num_prompts, self.dvae.config.image_size)
         return self._on_device("dvae").encode(pixels.to(self._execution_device))[:, :prefix_rows]
@@ -292,7 +275,7 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
         fitting = default_batch_size(self.transformer.config, torch.device(self._execution_device))
         return max(1, min(MAX_BATCH, fitting if guidance_scale == 1 else fitting // 2))
 
-    def _judge(self, prompts: list[str], input_ids: torch.LongTensor) -> GuardedReranker | None:
+    def _judge(self, prompts: list[str], input_ids: torch.Tensor) -> GuardedReranker | None:
         if self.clip is None:
             return None
         reranker = Reranker(self._on_device("clip"), self.clip_processor)
@@ -303,8 +286,9 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
     ) -> DallePipelineOutput | tuple:
         kept = list(best)
         pixels = torch.stack([candidate.pixels for candidate in kept])
+        images: Any = self.image_processor.postprocess(pixels, output_type, do_denormalize=[False] * len(kept))
         output = DallePipelineOutput(
-            images=self.image_processor.postprocess(pixels, output_type, do_denormalize=[False] * len(kept)),
+            images=images,
             clip_scores=[candidate.score for candidate in kept],
             indices=torch.stack([candidate.indices for candidate in kept]),
             seeds=[candidate.seed for candidate in kept],

@@ -24,8 +24,8 @@ class DallePipelineOutput(BaseOutput):
         prompts: Prompt of each picture.
     """
 
-    images: list[Image.Image] | np.ndarray | torch.FloatTensor
+    images: list[Image.Image] | np.ndarray | torch.Tensor
     clip_scores: list[float | None]
-    indices: torch.LongTensor
+    indices: torch.Tensor
     seeds: list[int]
     prompts: list[str]

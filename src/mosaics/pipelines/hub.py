@@ -1,26 +1,15 @@
-"""Folders and Hub repositories of pipelines: what is checked before loading, and how one is pushed."""
+"""Folders and Hub repositories of pipelines: what is downloaded, and what is checked before loading."""
 
 import json
-import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from huggingface_hub import HfApi, ModelCard, ModelCardData, scan_cache_dir
-from huggingface_hub.constants import HF_HUB_CACHE
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
-
+from mosaics.hub.download import describe_repository, download, may_be_hub_id
 from mosaics.models.weights_check import read_shapes, weight_files
 
 COMPONENT_LIBRARIES = ("mosaics", "transformers")
-PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr")
-
-
-class PipelineCard(NamedTuple):
-    """The README.md of a pushed pipeline that has none."""
-
-    data: dict[str, Any]  # fields of its header
-    text: str  # with {name} and {repo_id}
+INDEX = "model_index.json"
 
 
 class PipelineFolderError(ValueError, OSError):
@@ -34,6 +23,7 @@ def check_pipeline_folder(
     models: Collection[str],
     settings: Collection[str],
     passed: Collection[str],
+    variant: str | None = None,
 ) -> None:
     """Refuses a folder that is not a pipeline of this class, before anything of it is loaded.
 
@@ -44,13 +34,14 @@ def check_pipeline_folder(
         models: Those that must have weights.
         settings: Names of its numbers beside the components.
         passed: Components and settings the caller brings, which are not read from the folder.
+        variant: Middle of the weight files' names, of the models that have such files.
 
     Raises:
         PipelineFolderError: model_index.json is missing, damaged or of another pipeline, a component has no folder, or
             comes from a library that is not loaded from.
         WeightsError: Weights of a component are damaged.
     """
-    index = folder / "model_index.json"
+    index = folder / INDEX
     if not index.is_file():
         raise PipelineFolderError(f"{index} is missing: {folder} is not a folder written by save_pretrained.")
     try:
@@ -81,49 +72,58 @@ def check_pipeline_folder(
         if not (folder / name).is_dir():
             raise PipelineFolderError(f"component {name!r} of {index} has no folder {folder / name}.")
         if any((folder / name).glob("*.safetensors*")) or name in models:
-            read_shapes(weight_files(folder / name))
+            own = any((folder / name).glob(f"model*.{variant}*"))
+            read_shapes(weight_files(folder / name, variant if own else None))
 
 
-def forget_download(repo_id: str, cache_dir: str | os.PathLike | None) -> None:
-    """Removes the weights of a repository from the Hub's cache, so that they are downloaded again.
-
-    `DiffusionPipeline.download` accepts `force_download` and then takes what is in the cache.
-    """
-    for info in scan_cache_dir(cache_dir).repos if Path(cache_dir or HF_HUB_CACHE).is_dir() else ():
-        if info.repo_id == repo_id and info.repo_type == "model":
-            for file in {file for commit in info.revisions for file in commit.files}:
-                if file.file_name.endswith(".safetensors"):
-                    file.blob_path.unlink(missing_ok=True)
-                    file.file_path.unlink(missing_ok=True)
-
-
-def push_folder(
-    folder: str | os.PathLike,
+def download_pipeline(
     repo_id: str,
-    card: PipelineCard,
-    commit_message: str,
-    private: bool | None = None,
-    token: str | None = None,
-    create_pr: bool = False,
-) -> str:
-    """Uploads a saved pipeline. A README.md in the folder or in the repository is kept, else `card` is written.
+    components: Collection[str],
+    models: Collection[str],
+    *,
+    subfolder: str = "",
+    variant: str | None = None,
+    revision: str | None = None,
+    **hub_arguments: Any,
+) -> Path:
+    """Brings a pipeline's files, all of one commit, and gives the folder they lie in: no pickles, and no code.
 
-    Returns:
-        The address of the commit.
+    Args:
+        repo_id: `"user/name"`.
+        components: The components to bring.
+        models: Those that have weights.
+        subfolder: Folder of the pipeline inside the repository.
+        variant: Bring `model.<variant>.safetensors` of the models that have it.
+        revision: Branch, tag or commit.
+        **hub_arguments: As in [`~mosaics.hub.download.download`].
+
+    Raises:
+        HubError: No such repository or revision, no access, no connection, a broken download.
+        PipelineFolderError: There is no pipeline.
     """
-    api = HfApi(token=token)
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    if not (Path(folder) / "README.md").is_file():
-        try:
-            readme = ModelCard.load(repo_id, token=token)
-        except (EntryNotFoundError, RepositoryNotFoundError):
-            text = card.text.format(name=repo_id.split("/")[-1], repo_id=repo_id)
-            readme = ModelCard(f"---\n{ModelCardData(**card.data).to_yaml()}\n---\n{text}")
-        readme.save(Path(folder) / "README.md")
-    commit: Any = api.upload_folder(
-        repo_id=repo_id,
-        folder_path=str(folder),
-        commit_message=commit_message,
-        create_pr=create_pr,
-    )
-    return str(commit)
+    if not may_be_hub_id(repo_id):
+        raise PipelineFolderError(f"{repo_id!r} is not a folder here, and not a Hub id of the form 'user/name'.")
+    prefix = f"{subfolder}/" if subfolder else ""
+    parts = [f"{prefix}{name}/{pattern}" for name in components for pattern in ("*.json", "*.txt", "*.model")]
+    weights = f"model.{variant}*.safetensors" if variant else "model*.safetensors"
+    parts += [f"{prefix}{name}/{weights}" for name in components]
+    parts += [f"{prefix}{INDEX}", f"{prefix}config.json"]
+    others = None if variant else [f"{prefix}{name}/model.*.safetensors" for name in components]
+    root = download(repo_id, parts, ignore_patterns=others, revision=revision, **hub_arguments)
+    folder = root / subfolder
+    if not (folder / INDEX).is_file():
+        access = {key: hub_arguments[key] for key in ("token", "local_files_only") if key in hub_arguments}
+        raise PipelineFolderError(
+            f"{repo_id!r} has no {prefix}{INDEX} at revision {revision or 'main'!r}, so it is no pipeline: "
+            f"{describe_repository(repo_id, revision, **access)}."
+        )
+    plain = [name for name in models if name in components and variant and not _has_weights(folder / name)]
+    if plain:  # of the same commit, which the folder is named after
+        patterns = [f"{prefix}{name}/model*.safetensors" for name in plain]
+        others = [f"{prefix}{name}/model.*.safetensors" for name in plain]
+        download(repo_id, patterns, ignore_patterns=others, revision=root.name, **hub_arguments)
+    return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors"))

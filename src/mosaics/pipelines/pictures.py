@@ -10,7 +10,7 @@ from mosaics.data.images import ImageError, to_pixel_values
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns colour into gray
 
 
-def read_squares(images: Any, image_size: int) -> torch.FloatTensor:
+def read_squares(images: Any, image_size: int) -> torch.Tensor:
     """One picture or a list, each cut to its central square and resized: `(N, 3, image_size, image_size)` in [0, 1].
 
     Args:
@@ -34,7 +34,7 @@ def read_squares(images: Any, image_size: int) -> torch.FloatTensor:
     return torch.stack(squares)
 
 
-def to_channels(pixels: torch.FloatTensor, num_channels: int) -> torch.FloatTensor:
+def to_channels(pixels: torch.Tensor, num_channels: int) -> torch.Tensor:
     """Colour pictures `(N, 3, H, W)` as the tokenizer reads them: as they are, or gray.
 
     Raises:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from mosaics.data.captions import CaptionError, check_caption, tokenize
 from mosaics.data.images import ImageError, read_image, to_pixel_values
@@ -27,7 +27,7 @@ def read_prompts(prompt: str | Sequence[str]) -> list[str]:
     return [check_caption(text, f"prompt[{number}]") for number, text in enumerate(prompt)]
 
 
-def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_length: int) -> torch.LongTensor:
+def tokenize_prompts(tokenizer: PreTrainedTokenizerFast, prompts: list[str], max_length: int) -> torch.Tensor:
     """Token ids `(P, max_length)`, padded on the right. Too long a prompt is an error that gives the counts."""
     try:
         return tokenize(tokenizer, prompts, max_length=max_length)
@@ -36,7 +36,7 @@ def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], max
         raise CaptionError(message.replace(", or allow truncation", "")) from error
 
 
-def read_pictures(image: Any, num_prompts: int, image_size: int, prompts: str = "prompts") -> torch.FloatTensor:
+def read_pictures(image: Any, num_prompts: int, image_size: int, prompts: str = "prompts") -> torch.Tensor:
     """The pictures to be completed, `(1 or P, 3, image_size, image_size)` in [0, 1].
 
     Args:

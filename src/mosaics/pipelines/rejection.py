@@ -28,7 +28,7 @@ class ClassJudge:
         self.classifier_processor = classifier_processor
         self.failed = False
 
-    def probabilities(self, pixels: torch.FloatTensor) -> torch.FloatTensor:
+    def probabilities(self, pixels: torch.Tensor) -> torch.Tensor:
         """The probability of each class `(B, classes)` of pictures `(B, C, H, W)` in [0, 1], on the CPU.
 
         Raises:
@@ -43,7 +43,7 @@ class ClassJudge:
             raise FloatingPointError("classifier gave probabilities that are NaN.")
         return probabilities
 
-    def scores(self, pixels: torch.FloatTensor, class_labels: Sequence[int | None]) -> list[float | None]:
+    def scores(self, pixels: torch.Tensor, class_labels: Sequence[int | None]) -> list[float | None]:
         """The probability of each picture's class, or of its likeliest class where it has none to be of.
 
         `None` for all after a failure, which is reported once.

@@ -34,18 +34,19 @@ def clip_text_config(tokenizer: PreTrainedTokenizerBase, max_text_length: int, *
     )
 
 
-def clip_text_inputs(input_ids: torch.LongTensor, pad_token_id: int) -> torch.LongTensor:
+def clip_text_inputs(input_ids: torch.Tensor, pad_token_id: int) -> torch.Tensor:
     """What the text model of such a CLIP reads: tokens (B, T), padded on the right, with one more pad (B, T + 1)."""
     return F.pad(input_ids, (0, 1), value=pad_token_id)
 
 
-def clip_pixels(pixel_values: torch.FloatTensor, clip: CLIPModel, clip_processor: Any) -> torch.FloatTensor:
+def clip_pixels(pixel_values: torch.Tensor, clip: CLIPModel, clip_processor: Any) -> torch.Tensor:
     """Pictures `(B, 3, H, W)` in [0, 1] to the normalised input of `clip`: resized, mean and deviation removed.
 
     The same as the processor's own steps for square pictures, without the way over 8-bit images on the CPU.
     """
     processor = getattr(clip_processor, "image_processor", clip_processor)
-    size = clip.config.vision_config.image_size
+    vision: Any = clip.config.vision_config
+    size = vision.image_size
     pixels = pixel_values.float()
     if pixels.shape[-2:] != (size, size):
         pixels = F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
@@ -66,7 +67,7 @@ class Reranker:
         self.clip = clip
         self.clip_processor = clip_processor
 
-    def text_features(self, prompts: Sequence[str], input_ids: torch.LongTensor, pad_token_id: int) -> torch.Tensor:
+    def text_features(self, prompts: Sequence[str], input_ids: torch.Tensor, pad_token_id: int) -> torch.Tensor:
         """Unit vectors `(P, D)` of the prompts; `input_ids` are the pipeline's tokens `(P, T)` of the same."""
         device = self.clip.device
         if hasattr(self.clip_processor, "tokenizer"):
@@ -77,7 +78,7 @@ class Reranker:
             features = self.clip.get_text_features(input_ids=clip_text_inputs(input_ids, pad_token_id).to(device))
         return F.normalize(_pooled(features).float(), dim=-1)
 
-    def scores(self, pixel_values: torch.FloatTensor, text_features: torch.Tensor) -> torch.Tensor:
+    def scores(self, pixel_values: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
         """Cosine `(B,)` of pictures `(B, 3, H, W)` in [0, 1] with the text features `(B, D)` of their prompts.
 
         Raises:
@@ -90,8 +91,9 @@ class Reranker:
             raise FloatingPointError("clip gave scores that are NaN or infinite.")
         return scores
 
-    def _check_ends(self, input_ids: torch.LongTensor) -> None:
-        end = self.clip.config.text_config.eos_token_id
+    def _check_ends(self, input_ids: torch.Tensor) -> None:
+        text: Any = self.clip.config.text_config
+        end = text.eos_token_id
         # 2 is what old configs say; transformers then takes the largest id for the end.
         if end != 2 and not (input_ids == end).any(dim=1).all():
             raise ValueError(

@@ -22,7 +22,7 @@ def candidate_seed(seed: int, prompt_index: int, candidate_index: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0])
 
 
-def seed_uniforms(seeds: Sequence[int], num_tokens: int) -> torch.FloatTensor:
+def seed_uniforms(seeds: Sequence[int], num_tokens: int) -> torch.Tensor:
     """The random numbers `(len(seeds), num_tokens)` of candidates, each a function of its own seed alone."""
     return torch.cat([candidate_uniforms(seed, [0], [0], num_tokens) for seed in seeds])
 

@@ -1,7 +1,6 @@
 """`transformers.pipeline("text-to-image")`: a thin adapter over [`DallePipeline`], which does the work."""
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -62,7 +61,7 @@ class TextToImagePipeline(Pipeline):
         images = outputs["images"]
         return images[0] if len(images) == 1 else images
 
-    def get_inference_context(self) -> Callable:
+    def get_inference_context(self) -> type[torch.no_grad]:
         """The pipeline's own `torch.no_grad`."""
         return torch.no_grad
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from transformers import PreTrainedModel
 
 from mosaics.models.pixelcnn.decoding import default_batch_size
@@ -13,7 +13,6 @@ from mosaics.models.weights_check import check_saved_weights, refuse_nonfinite
 from mosaics.pipelines.best_candidates import BestCandidates, Candidate
 from mosaics.pipelines.chunks import cut_into_chunks
 from mosaics.pipelines.class_labels import label_names, read_class_labels
-from mosaics.pipelines.hub import PipelineCard
 from mosaics.pipelines.levels import (
     check_classifier,
     check_priors,
@@ -35,21 +34,6 @@ from mosaics.sampling import check_sampling
 
 MAX_BATCH = 64
 MAX_LEVELS = 5
-CARD = PipelineCard(
-    data={"library_name": "mosaics", "pipeline_tag": "unconditional-image-generation", "tags": ["mosaics", "vq-vae"]},
-    text="""
-# {name}
-
-An image tokenizer with its priors, made with Mosaics (`import mosaics`).
-
-```python
-from mosaics import VQVAEPipeline
-
-pipe = VQVAEPipeline.from_pretrained("{repo_id}")
-pipe.reconstruct("photo.jpg").images[0].save("reconstruction.png")
-```
-""",
-)
 
 
 class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
@@ -86,7 +70,6 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
     ```
     """
 
-    card = CARD
     model_cpu_offload_seq = "prior->prior_2->prior_3->prior_4->prior_5->vqvae->classifier"
     _optional_components = [  # noqa: RUF012 - the form diffusers expects
         "prior_2",
@@ -292,10 +275,10 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
         self,
         class_labels: Sequence[int | None],
         seeds: Sequence[int],
-        prefix: Sequence[torch.LongTensor] | None,
+        prefix: Sequence[torch.Tensor] | None,
         sampling: dict[str, Any],
         report: StepReporter | None = None,
-    ) -> tuple[torch.LongTensor, ...]:
+    ) -> tuple[torch.Tensor, ...]:
         """Draws the codes of candidates from the priors: a grid `(candidates, h, w)` for each level, top first."""
         uniforms = seed_uniforms(seeds, self.num_timesteps).split([side**2 for side in self.grid_sizes], dim=1)
         grids, first_step = [], 0
@@ -303,7 +286,8 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
             prior = self._on_device(prior_name(number))
 
             def advance(step: Any, first_step: int = first_step) -> None:
-                report.advance(first_step + step.position, step.indices)
+                if report is not None:
+                    report.advance(first_step + step.position, step.indices)
 
             grids.append(
                 prior.generate(
@@ -313,20 +297,20 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
                     uniforms=uniforms[number],
                     prefix_indices=None if prefix is None else prefix[number],
                     batch_size=len(seeds),
-                    callback=None if report is None else advance,
+                    callback=advance,
                     **sampling,
                 )
             )
             first_step += self.grid_sizes[number] ** 2
         return tuple(grids)
 
-    def codes_to_pixels(self, indices: Sequence[torch.LongTensor]) -> torch.FloatTensor:
+    def codes_to_pixels(self, indices: Sequence[torch.Tensor]) -> torch.Tensor:
         """Decodes one grid of codes `(B, h, w)` for each level, top first, to pictures, float32 in [0, 1]."""
         vqvae = self._on_device("vqvae")
         grids = tuple(grid.to(self._execution_device) for grid in indices)
         return vqvae.decode(grids if is_hierarchical(vqvae) else grids[0]).float()
 
-    def pixels_to_codes(self, pixels: torch.FloatTensor) -> tuple[torch.LongTensor, ...]:
+    def pixels_to_codes(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Encodes colour pictures `(B, 3, H, W)` in [0, 1] to one grid of codes for each level, top first."""
         vqvae = self._on_device("vqvae")
         pixels = to_channels(pixels, vqvae.config.num_channels)
@@ -338,7 +322,7 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
         top = self.grid_sizes[0]
         return tuple(prefix_rows * side // top for side in self.grid_sizes)
 
-    def _prefix(self, image: Any, prefix_rows: int, num_labels: int) -> tuple[torch.LongTensor, ...]:
+    def _prefix(self, image: Any, prefix_rows: int, num_labels: int) -> tuple[torch.Tensor, ...]:
         """The codes `(1 or P, rows, w)` of the first rows of the pictures to be completed, for each level."""
         pixels = read_pictures(image, num_labels, self.vqvae.config.image_size, prompts="classes")
         grids = self.pixels_to_codes(pixels)
@@ -347,10 +331,11 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
     def _default_batch_size(self) -> int:
         """What every prior takes at a time, and no more pictures than the tokenizer and the classifier do."""
         device = torch.device(self._execution_device)
-        sizes = (default_batch_size(prior.config, prior.config.grid_size, device) for prior in self.priors)
+        configs: list[Any] = [prior.config for prior in self.priors]
+        sizes = (default_batch_size(config, config.grid_size, device) for config in configs)
         return min(MAX_BATCH, *sizes)
 
-    def _postprocess(self, pixels: torch.FloatTensor, output_type: str) -> Any:
+    def _postprocess(self, pixels: torch.Tensor, output_type: str) -> Any:
         return self.image_processor.postprocess(pixels, output_type, do_denormalize=[False] * len(pixels))
 
     def _output(
@@ -368,6 +353,6 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
         return output if return_dict else output.to_tuple()
 
 
-def _rows_of(grid: torch.LongTensor, numbers: list[int]) -> torch.LongTensor:
+def _rows_of(grid: torch.Tensor, numbers: list[int]) -> torch.Tensor:
     """The given rows of `(P, h, w)`; the only one for each if it has one."""
     return grid[numbers if len(grid) > 1 else [0] * len(numbers)]

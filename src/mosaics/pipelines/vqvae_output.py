@@ -24,8 +24,8 @@ class VQVAEPipelineOutput(BaseOutput):
             likeliest one; `None` if it was not classified.
     """
 
-    images: list[Image.Image] | np.ndarray | torch.FloatTensor
-    indices: tuple[torch.LongTensor, ...]
+    images: list[Image.Image] | np.ndarray | torch.Tensor
+    indices: tuple[torch.Tensor, ...]
     seeds: list[int]
     class_labels: list[int | None]
     scores: list[float | None]
@@ -40,5 +40,5 @@ class ReconstructionOutput(BaseOutput):
         indices: Their codes, one grid `(N, h, w)` for each level, top first, int64, on the CPU.
     """
 
-    images: list[Image.Image] | np.ndarray | torch.FloatTensor
-    indices: tuple[torch.LongTensor, ...]
+    images: list[Image.Image] | np.ndarray | torch.Tensor
+    indices: tuple[torch.Tensor, ...]

@@ -92,6 +92,7 @@ class TrainingConfig:
     push_to_hub: bool = _option(False, "Upload output_dir to the Hub at the end.")
     hub_model_id: str | None = _option(None, "Repository to upload to (the name of output_dir, under your account).")
     hub_private: bool = _option(False, "Create the repository as a private one.")
+    hub_license: str | None = _option(None, "Licence of the weights for the model card, such as apache-2.0.")
 
     def __post_init__(self) -> None:
         """Checks ranges; types are checked by `strict`."""

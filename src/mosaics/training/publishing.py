@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
 from transformers import PreTrainedModel
 
+from mosaics.cards import model_card
+from mosaics.cards.run_folder import read_run
+from mosaics.hub.errors import HubError
+from mosaics.hub.upload import upload_folder
 from mosaics.training.config import TrainingConfig
 
 __all__ = ["push_to_hub", "write_model"]
@@ -40,25 +43,25 @@ def write_model(
     temporary.rmdir()
 
 
-def push_to_hub(config: TrainingConfig, step: int) -> str:
-    """Uploads `output_dir` without its checkpoints and returns the address of the repository.
+def push_to_hub(config: TrainingConfig, model: PreTrainedModel, step: int) -> str:
+    """Uploads `output_dir` without its checkpoints, with a model card, and returns the address of the repository.
 
     Raises:
         RuntimeError: If the upload fails. Everything is still in `output_dir`; the message says how to try again.
     """
-    api, folder = HfApi(), Path(config.output_dir)
-    name = config.hub_model_id or folder.resolve().name
+    folder = Path(config.output_dir)
+    name, runs = config.hub_model_id or folder.resolve().name, [run] if (run := read_run(folder)) else []
     try:
-        repository = api.create_repo(name, private=config.hub_private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repository.repo_id,
-            folder_path=folder,
-            ignore_patterns=NOT_UPLOADED,
+        return upload_folder(
+            folder,
+            name,
+            lambda repo_id: model_card(model, repo_id, runs=runs, license=config.hub_license),
             commit_message=f"Train to step {step}",
+            private=config.hub_private,
+            ignore_patterns=NOT_UPLOADED,
         )
-    except Exception as error:
+    except HubError as error:
         raise RuntimeError(
-            f"The upload of {folder} to {name!r} failed: {str(error).rstrip('.')}. The trained model is in {folder}; "
-            "log in with `hf auth login` and run the same command again to upload it."
+            f"The upload of {folder} to {name!r} failed: {error} The trained model is in {folder}: run the same "
+            "command again to upload it."
         ) from error
-    return str(repository)

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from mosaics.training.config import TrainingConfig
 from mosaics.training.image_grid import image_grid
+from mosaics.training.sessions import SessionRecord
 
 __all__ = ["MetricsFile", "Reporter"]
 
@@ -67,9 +68,11 @@ class Reporter:
         self.output_dir = Path(config.output_dir)
         self._bar: tqdm | None = None
         self._file: MetricsFile | None = None
+        self._sessions: SessionRecord | None = None
         if accelerator.is_main_process:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             self._file = MetricsFile(self.output_dir / "metrics.jsonl", step)
+            self._sessions = SessionRecord(self.output_dir, accelerator.device, accelerator.num_processes)
         if accelerator.log_with:
             flat = {k: v if isinstance(v, (int, float, str, bool)) else json.dumps(v) for k, v in settings.items()}
             accelerator.init_trackers(config.run_name or self.output_dir.name, config=flat)
@@ -81,10 +84,17 @@ class Reporter:
         elif self.accelerator.is_main_process:
             logger.info(message)
 
-    def open_bar(self, step: int) -> None:
-        """Shows the progress bar, from `step`."""
+    def begin(self, step: int) -> None:
+        """Starts the clock and the progress bar at `step`."""
+        if self._sessions is not None:
+            self._sessions.begin(step)
         if self.config.progress_bar and self.accelerator.is_main_process:
             self._bar = tqdm(total=self.config.max_steps, initial=step, unit="step", dynamic_ncols=True)
+
+    def checkpointed(self, step: int) -> None:
+        """Records the time it took to come to the checkpoint of `step`."""
+        if self._sessions is not None:
+            self._sessions.write(step)
 
     def advance_bar(self) -> None:
         """Moves the progress bar by one step."""

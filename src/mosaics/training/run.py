@@ -191,7 +191,7 @@ class TrainingRun:
             self.model.train()
             self._keys, self.accelerator.step = [], 0  # an earlier loop may have broken off within a step
             self.optimizer.optimizer.zero_grad()
-            self._reporter.open_bar(self.step)
+            self._reporter.begin(self.step)
             self._throughput.restart()
             while self.step < self.config.max_steps:
                 self._guard.begin_step()
@@ -274,7 +274,7 @@ class TrainingRun:
         self._finished = True
         self._reporter.close()
         if self.config.push_to_hub and self.is_main_process:
-            self._reporter.say(f"Uploaded to {push_to_hub(self.config, self.step)}")
+            self._reporter.say(f"Uploaded to {push_to_hub(self.config, self.unwrapped_model, self.step)}")
         self.accelerator.wait_for_everyone()
 
     # ------------------------------------------------------------------ evaluation and logging
@@ -349,6 +349,7 @@ class TrainingRun:
             barrier=self.accelerator.wait_for_everyone,
             needed_bytes=checkpoint_bytes(self.unwrapped_model),
         )
+        self._reporter.checkpointed(self.step)
         if self.is_main_process:
             prune_checkpoints(self.output_dir, self.config.checkpoints_total_limit, path)
         return path

@@ -11,6 +11,7 @@ at raster position q sees:
     conv    the causal half of a k x k neighbourhood: q - (W a + b) with a = 0 and b = 1..h, or a = 1..h and
             b = -h..h, h = (k-1)/2. The offset is taken in raster order, so that a column that leaves the row goes on
             in the neighbouring row
+    window  the same neighbourhood cut at the edges of the picture; not in the paper, but in ruDALL-E
 """
 
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from torch import nn
 if TYPE_CHECKING:
     from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
 
-ATTENTION_PATTERNS = ("row", "column", "conv", "full")
+ATTENTION_PATTERNS = ("row", "column", "conv", "full", "window")
 
 
 def paper_patterns(num_layers: int) -> tuple[str, ...]:
@@ -37,6 +38,14 @@ def conv_offsets(grid_size: int, kernel_size: int) -> tuple[int, ...]:
     offsets = {
         grid_size * rows + columns for rows in range(reach + 1) for columns in range(-reach if rows else 0, reach + 1)
     }
+    return tuple(sorted(offset for offset in offsets if offset >= 0))
+
+
+def window_offsets(grid_size: int, kernel_size: int, column: int) -> tuple[int, ...]:
+    """The distances in raster order at which a `window` layer looks back from a column; ascending."""
+    reach = (kernel_size - 1) // 2
+    columns = range(max(0, column - reach), min(grid_size, column + reach + 1))
+    offsets = (grid_size * rows + column - other for rows in range(reach + 1) for other in columns)
     return tuple(sorted(offset for offset in offsets if offset >= 0))
 
 
@@ -60,6 +69,12 @@ def may_attend(
         near = distance <= grid_size
     elif pattern == "column":
         near = distance % grid_size == 0
+    elif pattern == "window":
+        reach = (kernel_size - 1) // 2
+        query_position, key_position = query - text_length, key - text_length
+        rows = query_position // grid_size - key_position // grid_size
+        columns = query_position % grid_size - key_position % grid_size
+        near = (rows <= reach) & (columns.abs() <= reach)
     else:
         reach = (kernel_size - 1) // 2
         near = distance <= reach
@@ -104,11 +119,11 @@ class PatternMasks(nn.Module):
             kernel_size=self.kernel_size,
         )
 
-    def table(self, pattern: str) -> torch.BoolTensor:
+    def table(self, pattern: str) -> torch.Tensor:
         """The (S, S) mask of a pattern, computed on the CPU; rows are queries."""
         position = torch.arange(self.sequence_length, device="cpu")
         return self._may_attend(pattern, position[:, None], position[None, :])
 
-    def forward(self, pattern: str, length: int) -> torch.BoolTensor | None:
+    def forward(self, pattern: str, length: int) -> torch.Tensor | None:
         """The mask of the first `length` positions; `None` for `full`, which is plain causal attention."""
         return None if pattern == "full" else getattr(self, pattern)[:length, :length]

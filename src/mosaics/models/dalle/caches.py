@@ -6,6 +6,7 @@ columns, and a convolution that reaches h = (k - 1) / 2 rows back, a candidate k
     row     W + 1 entries: a ring
     column  W * W, stored column by column, so that the at most W entries a query reads are adjacent
     conv    h W + h + 1: a ring, of which a query reads the offsets of the pattern
+    window  the same ring; a query reads those offsets that lie in the picture
     full    W * W
 
 All memory is allocated at once, nothing grows, and what is read at a position is known without looking at the device.
@@ -17,7 +18,7 @@ from bisect import bisect_right
 
 import torch
 
-from mosaics.models.dalle.attention_patterns import conv_offsets
+from mosaics.models.dalle.attention_patterns import conv_offsets, window_offsets
 from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
 
 
@@ -139,11 +140,42 @@ class ConvCache(PatternCache):
         return self.keys.index_select(3, slots), self.values.index_select(3, slots)
 
 
+class WindowCache(PatternCache):
+    """A ring that reaches back to the furthest offset of any column's neighbourhood."""
+
+    def __init__(self, config: DalleTransformerConfig, groups: int, candidates: int, *, dtype, device):
+        super().__init__(config, groups, candidates, dtype=dtype, device=device)
+        self.offsets = [
+            window_offsets(config.image_grid_size, config.conv_kernel_size, column)
+            for column in range(config.image_grid_size)
+        ]
+        self.offset_tables = [torch.tensor(offsets, device=device) for offsets in self.offsets]
+
+    @staticmethod
+    def num_slots(config: DalleTransformerConfig) -> int:
+        """The largest offset of any column, and itself."""
+        grid = config.image_grid_size
+        furthest = max(window_offsets(grid, config.conv_kernel_size, column)[-1] for column in range(grid))
+        return min(furthest + 1, config.num_image_tokens)
+
+    def slot(self, position: int) -> int:
+        """The slot of the position that has just left every neighbourhood."""
+        return position % self.keys.shape[3]
+
+    def visible(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The neighbourhood, gathered from the ring; offsets that lead before the first position do not exist."""
+        column = position % self.grid_size
+        existing = bisect_right(self.offsets[column], position)
+        slots = (position - self.offset_tables[column][:existing]) % self.keys.shape[3]
+        return self.keys.index_select(3, slots), self.values.index_select(3, slots)
+
+
 CACHES: dict[str, type[PatternCache]] = {
     "row": RowCache,
     "column": ColumnCache,
     "conv": ConvCache,
     "full": FullCache,
+    "window": WindowCache,
 }
 
 

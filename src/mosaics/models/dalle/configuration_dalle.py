@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig
 from mosaics.models.dalle.attention_patterns import ATTENTION_PATTERNS, paper_patterns
 
 MAX_GRID_SIZE = 256
+IMAGE_POSITIONS = ("axial", "learned")
 
 
 @strict
@@ -26,11 +27,17 @@ class DalleTransformerConfig(PreTrainedConfig):
         pad_token_id (`int`, defaults to 0): The text token that stands for "nothing here".
         image_vocab_size (`int`, defaults to 8192): Image tokens: the codebook size K of the image tokenizer.
         image_grid_size (`int`, defaults to 32): Rows, and columns, of the square grid of image tokens.
-        attention_patterns (`list[str]`, *optional*): For each layer `"row"`, `"column"`, `"conv"` or `"full"`; the
-            rule of the paper if not given. See `mosaics.models.dalle.attention_patterns`.
-        conv_kernel_size (`int`, defaults to 11): Side of the neighbourhood of `"conv"` layers; odd.
+        attention_patterns (`list[str]`, *optional*): For each layer `"row"`, `"column"`, `"conv"`, `"full"` or
+            `"window"`; the rule of the paper if not given. See `mosaics.models.dalle.attention_patterns`.
+        conv_kernel_size (`int`, defaults to 11): Side of the neighbourhood of `"conv"` and `"window"` layers; odd.
+        image_positions (`str`, defaults to `"axial"`): How a position of the grid is embedded: `"axial"`, the vector
+            of its row plus that of its column, as in the paper, or `"learned"`, a vector of its own.
         qk_norm (`bool`, defaults to `True`): Normalise queries and keys per head (Henry et al. 2020), which bounds the
             attention scores in half precision. Weights converted from models without it set it to `False`.
+        sandwich_norm (`bool`, defaults to `False`): Normalise also what each residual branch adds (CogView,
+            https://arxiv.org/abs/2105.13290, section 2.4).
+        head_norm (`bool`, defaults to `False`): A second norm between the final one and the heads, as in ruDALL-E.
+        head_bias (`bool`, defaults to `False`): Biases of the heads.
         hidden_act (`str`, defaults to `"gelu"`): Activation of the feed-forward layers.
         hidden_dropout (`float`, defaults to 0.0): Dropout of the embeddings and of each residual branch.
         attention_dropout (`float`, defaults to 0.0): Dropout of the attention weights.
@@ -54,7 +61,11 @@ class DalleTransformerConfig(PreTrainedConfig):
     image_grid_size: int = 32
     attention_patterns: list[str] | None = None
     conv_kernel_size: int = 11
+    image_positions: str = "axial"
     qk_norm: bool = True
+    sandwich_norm: bool = False
+    head_norm: bool = False
+    head_bias: bool = False
     hidden_act: str = "gelu"
     hidden_dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
@@ -134,6 +145,13 @@ class DalleTransformerConfig(PreTrainedConfig):
             raise ValueError(
                 f"attention_patterns must name one pattern for each of the {self.num_hidden_layers} layers "
                 f"(num_hidden_layers), got {len(self.attention_patterns)}."
+            )
+
+    def validate_positions(self):
+        """The embedding of image positions is a known one."""
+        if self.image_positions not in IMAGE_POSITIONS:
+            raise ValueError(
+                f"image_positions must be one of {', '.join(IMAGE_POSITIONS)}, got {self.image_positions!r}."
             )
 
     def validate_rates(self):

@@ -53,9 +53,9 @@ class DecoderLayer:
 
     def _finish(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """The residual branches after attention."""
-        hidden = hidden + self.output(attended.to(hidden.dtype))
+        hidden = hidden + self.layer.attention_output_norm(self.output(attended.to(hidden.dtype)))
         inner = self.layer.feed_forward.activation(self.up(self.layer.feed_forward_norm(hidden)))
-        return hidden + self.down(inner)
+        return hidden + self.layer.feed_forward_output_norm(self.down(inner))
 
     def read_text(self, hidden: torch.Tensor) -> torch.Tensor:
         """(P, T, hidden_size): causal attention of whole texts; keeps their keys and values."""
@@ -127,16 +127,16 @@ class Decoder:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(rows, hidden_size) to image logits (rows, image_vocab_size) in float32."""
-        return self.image_head(self.model.final_norm(hidden)).float()
+        return self.image_head(self.model.head_norm(self.model.final_norm(hidden))).float()
 
-    def read_text(self, input_ids: torch.LongTensor) -> torch.Tensor:
+    def read_text(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Computes texts (P, T) once. Returns the states (P, hidden_size) that predict the first image token."""
         hidden = self.model.text_embedding(input_ids)
         for layer in self.layers:
             hidden = layer.read_text(hidden)
         return hidden[:, -1]
 
-    def select_texts(self, texts: torch.LongTensor) -> None:
+    def select_texts(self, texts: torch.Tensor) -> None:
         """Makes group g read the text `texts[g]` of those computed, so that groups may share one."""
         for layer in self.layers:
             layer.text_keys, layer.text_values = layer.text_keys[texts], layer.text_values[texts]
@@ -148,7 +148,7 @@ class Decoder:
                 self.config, len(layer.text_keys), candidates, dtype=self.dtype, device=self.device
             )
 
-    def read_rows(self, tokens: torch.LongTensor) -> torch.Tensor:
+    def read_rows(self, tokens: torch.Tensor) -> torch.Tensor:
         """Computes the given first image tokens (G, C or 1, n); returns the last states (G, C or 1, hidden_size)."""
         text_length, length = self.config.max_text_length, tokens.shape[2]
         stream = torch.arange(text_length + length, device=self.device)
@@ -168,7 +168,7 @@ class Decoder:
             hidden = layer.read_rows(hidden, masks[layer.attention.pattern])
         return hidden[:, :, -1]
 
-    def step(self, tokens: torch.LongTensor, position: int) -> torch.Tensor:
+    def step(self, tokens: torch.Tensor, position: int) -> torch.Tensor:
         """Computes the tokens (G * C,) drawn at `position`; returns the states (G * C, hidden_size) for the next."""
         hidden = self.model.image_embedding.tokens(tokens) + self.position_table[position]
         for layer in self.layers:

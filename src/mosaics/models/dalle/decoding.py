@@ -21,7 +21,7 @@ class DecodingStep(NamedTuple):
     position: int  # raster position of the token just drawn
     num_positions: int  # image tokens of a picture
     first_row: int  # row of the result, prompt * num_candidates + candidate, of the first candidate of the batch
-    tokens: torch.LongTensor  # (candidates of the batch, image tokens), drawn up to `position`, on the device
+    tokens: torch.Tensor  # (candidates of the batch, image tokens), drawn up to `position`, on the device
 
 
 class GenerationRequest:
@@ -31,15 +31,15 @@ class GenerationRequest:
         self,
         config: DalleTransformerConfig,
         *,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         num_candidates: int,
-        uniforms: torch.FloatTensor | None,
+        uniforms: torch.Tensor | None,
         seed: int | None,
         temperature: float,
         top_k: int | None,
         top_p: float | None,
         guidance_scale: float,
-        prefix_indices: torch.LongTensor | None,
+        prefix_indices: torch.Tensor | None,
         batch_size: int | None,
     ):
         if not len(input_ids):
@@ -65,7 +65,7 @@ class GenerationRequest:
         """Whether every candidate has an unconditional twin."""
         return self.guidance_scale != 1
 
-    def _uniforms(self, uniforms: torch.FloatTensor | None, seed: int | None) -> torch.FloatTensor:
+    def _uniforms(self, uniforms: torch.Tensor | None, seed: int | None) -> torch.Tensor:
         """(P, C, image tokens)."""
         shape = (self.num_rows, self.config.num_image_tokens)
         if uniforms is None:
@@ -85,7 +85,7 @@ class GenerationRequest:
             raise ValueError("uniforms must be in [0, 1), without NaN.")
         return uniforms.float().view(len(self.input_ids), self.num_candidates, -1)
 
-    def _prefix(self, prefix_indices: torch.LongTensor | None) -> torch.LongTensor | None:
+    def _prefix(self, prefix_indices: torch.Tensor | None) -> torch.Tensor | None:
         """The given first tokens: (P, C, rows * W), or (P, 1, rows * W) if the candidates of a prompt share them."""
         if prefix_indices is None:
             return None
@@ -107,9 +107,19 @@ class GenerationRequest:
 
 
 def decode(
-    model: "DalleTransformer", request: GenerationRequest, callback: Callable[[DecodingStep], None] | None
-) -> torch.LongTensor:
-    """Draws the tokens of all candidates, batch by batch; a text is computed once, for all its batches."""
+    model: "DalleTransformer",
+    request: GenerationRequest,
+    callback: Callable[[DecodingStep], None] | None,
+    decoder_class: type[Decoder] = Decoder,
+) -> torch.Tensor:
+    """Draws the tokens of all candidates, batch by batch; a text is computed once, for all its batches.
+
+    Args:
+        model: The transformer.
+        request: What to draw.
+        callback: Called after each token.
+        decoder_class: How the transformer computes one token at a time.
+    """
     config = model.config
     device = model.image_head.weight.device
     prompts, candidates, count = len(request.input_ids), request.num_candidates, config.num_image_tokens
@@ -117,7 +127,7 @@ def decode(
     batch_size = request.batch_size or default_batch_size(config, model.image_head.weight.device)
     prompts_at_once, candidates_at_once = max(1, batch_size // candidates), min(batch_size, candidates)
     with torch.autocast(device.type, enabled=False), row_wise_products(device):
-        decoder = Decoder(model)
+        decoder = decoder_class(model)
         for prompt in range(0, prompts, prompts_at_once):
             some_prompts = slice(prompt, min(prompt + prompts_at_once, prompts))
             states = _read_texts(decoder, request, some_prompts)
@@ -160,7 +170,7 @@ class CandidateBatch:
         surplus = self.lanes - self.candidates
         return torch.cat([rows, rows[:, -1:].expand(-1, surplus, -1)], dim=1) if surplus else rows
 
-    def drop_surplus(self, tokens: torch.LongTensor) -> torch.LongTensor:
+    def drop_surplus(self, tokens: torch.Tensor) -> torch.Tensor:
         """(prompts * lanes, n) to (prompts, candidates, n), a view."""
         return tokens.view(self.prompts, self.lanes, -1)[:, : self.candidates]
 
@@ -183,7 +193,7 @@ def _read_texts(decoder: Decoder, request: GenerationRequest, prompts: slice) ->
 
 def _draw_batch(
     decoder: Decoder, states: torch.Tensor, batch: CandidateBatch, callback: Callable[[DecodingStep], None] | None
-) -> torch.LongTensor:
+) -> torch.Tensor:
     """Draws the pictures of a batch (prompts, candidates, image tokens). Nothing here waits for the device."""
     request, count = batch.request, decoder.config.num_image_tokens
     rows = batch.prompts * batch.lanes
@@ -200,7 +210,8 @@ def _draw_batch(
     for position in range(first, count):
         logits = decoder.logits(hidden)
         if request.guided:
-            logits = guide(*logits.chunk(2), request.guidance_scale)
+            conditional, unconditional = logits.chunk(2)
+            logits = guide(conditional, unconditional, request.guidance_scale)
         drawn = draw(logits, batch.uniforms[:, position], request.temperature, request.top_k, request.top_p)
         tokens[:, position] = drawn
         if callback is not None:

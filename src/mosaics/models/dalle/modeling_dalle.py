@@ -17,11 +17,13 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import capture_outputs
 
 from mosaics.models.dalle.attention_patterns import PatternMasks
 from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
 from mosaics.models.dalle.decoding import DecodingStep, GenerationRequest, check_tokens, decode
 from mosaics.models.pretrained import MosaicsPreTrainedModel
+from mosaics.outputs import always_set
 
 
 @dataclass
@@ -34,13 +36,18 @@ class DalleTransformerOutput(ModelOutput):
         image_loss: Mean cross-entropy of the image tokens, in nats.
         text_logits: (B, T - 1, text_vocab_size); `[:, t]` predicts the text token t + 1.
         image_logits: (B, W * W, image_vocab_size); `[:, q]` predicts the image token q.
+        hidden_states: With `output_hidden_states=True`, what enters the first layer and what leaves each, (B, S,
+            hidden_size), S = T + W * W - 1.
+        attentions: With `output_attentions=True` and eager attention, the weights of each layer, (B, heads, S, S).
     """
 
-    loss: torch.FloatTensor = None
-    text_loss: torch.FloatTensor = None
-    image_loss: torch.FloatTensor = None
-    text_logits: torch.FloatTensor = None
-    image_logits: torch.FloatTensor = None
+    loss: torch.Tensor = always_set()
+    text_loss: torch.Tensor = always_set()
+    image_loss: torch.Tensor = always_set()
+    text_logits: torch.Tensor = always_set()
+    image_logits: torch.Tensor = always_set()
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def eager_attention_forward(
@@ -48,7 +55,7 @@ def eager_attention_forward(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    attention_mask: torch.Tensor,
     scaling: float,
     dropout: float = 0.0,
     **kwargs,
@@ -88,11 +95,18 @@ class DalleAttention(nn.Module):
         key = self.key_norm(key).to(value.dtype)
         return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """Attention of the whole sequence to itself; `attention_mask` in the form of `config._attn_implementation`."""
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attention of the sequence to itself, and its weights if `config._attn_implementation` is eager.
+
+        `attention_mask` has the form that the implementation takes.
+        """
         query, key, value = self.project(hidden_states)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        attended, _ = attend(
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation or "eager", eager_attention_forward
+        )
+        attended, weights = attend(
             self,
             query,
             key,
@@ -101,7 +115,7 @@ class DalleAttention(nn.Module):
             scaling=self.scaling,
             dropout=self.config.attention_dropout if self.training else 0.0,
         )
-        return self.output(attended.flatten(start_dim=2))
+        return self.output(attended.flatten(start_dim=2)), weights
 
 
 class DalleFeedForward(nn.Module):
@@ -119,7 +133,10 @@ class DalleFeedForward(nn.Module):
 
 
 class DalleLayer(GradientCheckpointingLayer):
-    """Attention, then feed-forward, each on the normalised residual stream (pre-LN)."""
+    """Attention, then feed-forward, each on the normalised residual stream (pre-LN).
+
+    With `sandwich_norm`, what they add to the stream is normalised too.
+    """
 
     def __init__(self, config: DalleTransformerConfig, layer_index: int):
         super().__init__()
@@ -127,13 +144,17 @@ class DalleLayer(GradientCheckpointingLayer):
         self.attention = DalleAttention(config, layer_index)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = DalleFeedForward(config)
+        output_norm = nn.LayerNorm if config.sandwich_norm else nn.Identity
+        self.attention_output_norm = output_norm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward_output_norm = output_norm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """(B, S, hidden_size) to (B, S, hidden_size)."""
-        attended = self.attention(self.attention_norm(hidden_states), attention_mask)
-        hidden_states = hidden_states + self.dropout(attended)
-        return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states)))
+        attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask)
+        hidden_states = hidden_states + self.dropout(self.attention_output_norm(attended))
+        inner = self.feed_forward(self.feed_forward_norm(hidden_states))
+        return hidden_states + self.dropout(self.feed_forward_output_norm(inner))
 
 
 class TextEmbedding(nn.Module):
@@ -142,30 +163,36 @@ class TextEmbedding(nn.Module):
     def __init__(self, config: DalleTransformerConfig):
         super().__init__()
         self.pad_token_id = config.pad_token_id
-        self.tokens = nn.Embedding(config.text_vocab_size, config.hidden_size)
+        self.tokens: nn.Module = nn.Embedding(config.text_vocab_size, config.hidden_size)
         self.pads = nn.Embedding(config.max_text_length, config.hidden_size)
         self.positions = nn.Embedding(config.max_text_length, config.hidden_size)
 
-    def forward(self, input_ids: torch.LongTensor) -> torch.Tensor:
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """(B, T) to (B, T, hidden_size)."""
         is_pad = (input_ids == self.pad_token_id)[..., None]
         return torch.where(is_pad, self.pads.weight, self.tokens(input_ids)) + self.positions.weight
 
 
 class ImageEmbedding(nn.Module):
-    """Image tokens to vectors: the token, its row and its column."""
+    """Image tokens to vectors: the token, and its row and column, or its position if `image_positions="learned"`."""
 
     def __init__(self, config: DalleTransformerConfig):
         super().__init__()
         self.tokens = nn.Embedding(config.image_vocab_size, config.hidden_size)
-        self.rows = nn.Embedding(config.image_grid_size, config.hidden_size)
-        self.columns = nn.Embedding(config.image_grid_size, config.hidden_size)
+        self.is_axial = config.image_positions == "axial"
+        if self.is_axial:
+            self.rows = nn.Embedding(config.image_grid_size, config.hidden_size)
+            self.columns = nn.Embedding(config.image_grid_size, config.hidden_size)
+        else:
+            self.positions = nn.Embedding(config.num_image_tokens, config.hidden_size)
 
     def position_table(self) -> torch.Tensor:
-        """(W * W, hidden_size): row plus column vector of each raster position."""
+        """(W * W, hidden_size): what is added at each raster position."""
+        if not self.is_axial:
+            return self.positions.weight
         return (self.rows.weight[:, None] + self.columns.weight[None, :]).flatten(end_dim=1)
 
-    def forward(self, tokens: torch.LongTensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, N) tokens of the first N raster positions to (B, N, hidden_size)."""
         return self.tokens(tokens) + self.position_table()[: tokens.shape[1]]
 
@@ -191,11 +218,14 @@ class DalleTransformer(MosaicsPreTrainedModel):
     config_class = DalleTransformerConfig
     base_model_prefix = "transformer"
     main_input_name = "input_ids"
-    input_modalities = ("text", "image")
+    input_modalities = ["text", "image"]  # noqa: RUF012 (the form transformers expects)
     supports_gradient_checkpointing = True
     _no_split_modules = ["DalleLayer"]  # noqa: RUF012 (the form transformers expects)
     _supports_sdpa = True
     _supports_flex_attn = True
+    _can_record_outputs = {"hidden_states": DalleLayer, "attentions": DalleAttention}  # noqa: RUF012
+
+    __call__: Callable[..., DalleTransformerOutput]  # what `nn.Module` makes of `forward`
 
     def __init__(self, config: DalleTransformerConfig):
         super().__init__(config)
@@ -204,8 +234,10 @@ class DalleTransformer(MosaicsPreTrainedModel):
         self.embedding_dropout = nn.Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList([DalleLayer(config, index) for index in range(config.num_hidden_layers)])
         self.final_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.text_head = nn.Linear(config.hidden_size, config.text_vocab_size, bias=False)
-        self.image_head = nn.Linear(config.hidden_size, config.image_vocab_size, bias=False)
+        head_norm = nn.LayerNorm if config.head_norm else nn.Identity
+        self.head_norm = head_norm(config.hidden_size, eps=config.layer_norm_eps)
+        self.text_head = nn.Linear(config.hidden_size, config.text_vocab_size, bias=config.head_bias)
+        self.image_head = nn.Linear(config.hidden_size, config.image_vocab_size, bias=config.head_bias)
         self.masks = PatternMasks(config)
         self.post_init()
 
@@ -219,11 +251,11 @@ class DalleTransformer(MosaicsPreTrainedModel):
             for pattern, table in module.named_buffers():
                 init.copy_(table, module.table(pattern))
 
-    def get_input_embeddings(self) -> nn.Embedding:
+    def get_input_embeddings(self) -> nn.Module:
         """The embedding of the text tokens."""
         return self.text_embedding.tokens
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the embedding of the text tokens."""
         self.text_embedding.tokens = value
 
@@ -250,20 +282,24 @@ class DalleTransformer(MosaicsPreTrainedModel):
             for pattern, mask in masks.items()
         }
 
-    def hidden_states(self, input_ids: torch.LongTensor, image_tokens: torch.LongTensor) -> torch.Tensor:
+    def hidden_states(self, input_ids: torch.Tensor, image_tokens: torch.Tensor) -> torch.Tensor:
         """(B, T) text and (B, N) image tokens to the (B, T + N, hidden_size) states before the heads."""
         hidden_states = torch.cat([self.text_embedding(input_ids), self.image_embedding(image_tokens)], dim=1)
         hidden_states = self.embedding_dropout(hidden_states)
         masks = self.attention_masks(hidden_states.shape[1], hidden_states.device)
         for layer in self.layers:
             hidden_states = layer(hidden_states, masks[layer.attention.pattern])
-        return self.final_norm(hidden_states)
+        return self.head_norm(self.final_norm(hidden_states))
 
+    @capture_outputs
     def forward(
         self,
-        input_ids: torch.LongTensor,
-        indices: torch.LongTensor,
+        input_ids: torch.Tensor,
+        indices: torch.Tensor,
         num_text_targets: torch.Tensor | float | None = None,
+        *,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> DalleTransformerOutput:
         r"""The loss of a batch of captioned images, all positions at once.
 
@@ -274,6 +310,8 @@ class DalleTransformer(MosaicsPreTrainedModel):
             num_text_targets: What the summed text cross-entropy is divided by; the text tokens to predict in this
                 batch if not given. With several processes or accumulation steps, their mean number makes the average
                 of the losses equal to the loss of the whole batch.
+            output_hidden_states: Return the hidden states too; `capture_outputs` collects them.
+            output_attentions: Return the attention weights too, which only eager attention has.
 
         Returns:
             [`DalleTransformerOutput`].
@@ -303,19 +341,19 @@ class DalleTransformer(MosaicsPreTrainedModel):
     @torch.no_grad()
     def generate(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         num_candidates: int = 1,
         *,
-        uniforms: torch.FloatTensor | None = None,
+        uniforms: torch.Tensor | None = None,
         seed: int | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
         guidance_scale: float = 1.0,
-        prefix_indices: torch.LongTensor | None = None,
+        prefix_indices: torch.Tensor | None = None,
         batch_size: int | None = None,
         callback: Callable[[DecodingStep], None] | None = None,
-    ) -> torch.LongTensor:
+    ) -> torch.Tensor:
         r"""Samples image tokens for each prompt, one by one: `num_candidates` pictures of P prompts.
 
         Candidate c of prompt p is a pure function of the weights, the prompt, the sampling arguments and its own row
@@ -358,7 +396,7 @@ class DalleTransformer(MosaicsPreTrainedModel):
         )
         return decode(self, request, callback)
 
-    def _check_text(self, input_ids: torch.LongTensor) -> None:
+    def _check_text(self, input_ids: torch.Tensor) -> None:
         if input_ids.dim() != 2 or input_ids.shape[1] != self.config.max_text_length:
             raise ValueError(
                 f"input_ids must be of shape (batch, max_text_length={self.config.max_text_length}), got "
@@ -366,7 +404,7 @@ class DalleTransformer(MosaicsPreTrainedModel):
             )
         check_tokens("input_ids", input_ids, self.config.text_vocab_size, "text_vocab_size")
 
-    def _check_indices(self, indices: torch.LongTensor, batch: int) -> None:
+    def _check_indices(self, indices: torch.Tensor, batch: int) -> None:
         grid = self.config.image_grid_size
         if indices.shape != (batch, grid, grid):
             raise ValueError(

@@ -7,7 +7,7 @@ from transformers import PreTrainedConfig
 
 QUANTIZERS = ("vector", "ema", "normalized", "fsq")
 LIKELIHOODS = ("gaussian", "logistic_mixture")
-GRADIENT_ESTIMATORS = ("straight_through", "rotation")
+ESTIMATOR_NAMES = ("straight_through", "rotation")
 
 
 @strict
@@ -116,7 +116,7 @@ class VQVAEConfig(PreTrainedConfig):
         for name, choices in (
             ("quantizer", QUANTIZERS),
             ("likelihood", LIKELIHOODS),
-            ("gradient_estimator", GRADIENT_ESTIMATORS),
+            ("gradient_estimator", ESTIMATOR_NAMES),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(

@@ -1,13 +1,14 @@
 """The VQ-VAE of *Neural Discrete Representation Learning* (van den Oord et al. 2017, https://arxiv.org/abs/1711.00937)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from mosaics.layers.initialization import init_fan_in_, is_linear
 from mosaics.layers.residual import ResidualBlock
@@ -20,6 +21,7 @@ from mosaics.likelihoods import (
 from mosaics.models.image_checks import check_indices, check_pixels
 from mosaics.models.pretrained import MosaicsPreTrainedModel
 from mosaics.models.vqvae.configuration_vqvae import VQVAEConfig
+from mosaics.outputs import always_set
 from mosaics.quantizers import (
     EMAVectorQuantizer,
     FiniteScalarQuantizer,
@@ -47,15 +49,15 @@ class VQVAEOutput(ModelOutput):
         codebook_usage: Scalar, share of the codes that occur in the batch.
     """
 
-    loss: torch.FloatTensor | None = None
-    reconstruction_loss: torch.FloatTensor | None = None
-    codebook_loss: torch.FloatTensor | None = None
-    commitment_loss: torch.FloatTensor | None = None
-    bits_per_dim: torch.FloatTensor | None = None
-    reconstruction: torch.FloatTensor | None = None
-    indices: torch.LongTensor | None = None
-    perplexity: torch.FloatTensor | None = None
-    codebook_usage: torch.FloatTensor | None = None
+    loss: torch.Tensor = always_set()
+    reconstruction_loss: torch.Tensor = always_set()
+    codebook_loss: torch.Tensor = always_set()
+    commitment_loss: torch.Tensor = always_set()
+    bits_per_dim: torch.Tensor | None = None
+    reconstruction: torch.Tensor = always_set()
+    indices: torch.Tensor = always_set()
+    perplexity: torch.Tensor = always_set()
+    codebook_usage: torch.Tensor = always_set()
 
 
 def scale_widths(config: VQVAEConfig) -> list[int]:
@@ -140,18 +142,21 @@ class LogisticMixtureLikelihood:
         return discretized_logistic_mixture_mean(parameters, self.num_channels, self.num_mixtures)
 
 
-def build_quantizer(config: VQVAEConfig) -> nn.Module:
+Quantizer = VectorQuantizer | EMAVectorQuantizer | NormalizedVectorQuantizer | FiniteScalarQuantizer
+
+
+def build_quantizer(config: VQVAEConfig) -> Quantizer:
     """The quantizer that `config.quantizer` names."""
+    if config.fsq_levels is not None:
+        return FiniteScalarQuantizer(config.fsq_levels)
     sizes = (config.num_embeddings, config.embedding_dim)
     if config.quantizer == "vector":
         return VectorQuantizer(*sizes, gradient_estimator=config.gradient_estimator)
     if config.quantizer == "ema":
         return EMAVectorQuantizer(*sizes, decay=config.ema_decay, gradient_estimator=config.gradient_estimator)
-    if config.quantizer == "normalized":
-        return NormalizedVectorQuantizer(
-            *sizes, code_dim=config.normalized_dim, gradient_estimator=config.gradient_estimator
-        )
-    return FiniteScalarQuantizer(config.fsq_levels)
+    return NormalizedVectorQuantizer(
+        *sizes, code_dim=config.normalized_dim, gradient_estimator=config.gradient_estimator
+    )
 
 
 class VQVAEPreTrainedModel(MosaicsPreTrainedModel):
@@ -161,8 +166,8 @@ class VQVAEPreTrainedModel(MosaicsPreTrainedModel):
     config_class = VQVAEConfig
     base_model_prefix = "vqvae"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
-    _no_split_modules: tuple[str, ...] = ("ResidualBlock",)
+    input_modalities = "image"
+    _no_split_modules = ["ResidualBlock"]  # noqa: RUF012 (the form transformers expects)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -194,6 +199,8 @@ class VQVAE(VQVAEPreTrainedModel):
     ```
     """
 
+    __call__: Callable[..., VQVAEOutput]  # what `nn.Module` makes of `forward`
+
     def __init__(self, config: VQVAEConfig):
         super().__init__(config)
         mixture = config.likelihood == "logistic_mixture"
@@ -203,7 +210,8 @@ class VQVAE(VQVAEPreTrainedModel):
         self.decoder = Decoder(config, self.likelihood.num_parameters)
         self.post_init()
 
-    def forward(self, pixel_values: torch.FloatTensor, return_dict: bool | None = None) -> VQVAEOutput:
+    @can_return_tuple
+    def forward(self, pixel_values: torch.Tensor) -> VQVAEOutput:
         r"""The loss of a batch of pictures, Eq. 3 of the paper, and their reconstruction.
 
             loss = -log p(x | z_q) + || sg[z_e] - e ||^2 + beta || z_e - sg[e] ||^2
@@ -214,7 +222,6 @@ class VQVAE(VQVAEPreTrainedModel):
 
         Args:
             pixel_values: `(B, C, H, W)` in [0, 1]; H and W divisible by `config.downsample_factor`.
-            return_dict: A tuple instead of a [`VQVAEOutput`] if `False`.
 
         Raises:
             ValueError: On a wrong shape, dtype or range; when not training, on values that are not finite.
@@ -223,7 +230,7 @@ class VQVAE(VQVAEPreTrainedModel):
         parameters = self.decoder(self._join_latents(bottleneck.quantized))
         reconstruction_loss = self.likelihood.nll(pixel_values, parameters)
         regularisers = bottleneck.codebook_loss + self.config.commitment_cost * bottleneck.commitment_loss
-        output = VQVAEOutput(
+        return VQVAEOutput(
             loss=reconstruction_loss + regularisers,
             reconstruction_loss=reconstruction_loss,
             codebook_loss=bottleneck.codebook_loss,
@@ -234,14 +241,13 @@ class VQVAE(VQVAEPreTrainedModel):
             perplexity=bottleneck.perplexity,
             codebook_usage=bottleneck.codebook_usage,
         )
-        return output if return_dict is None or return_dict else output.to_tuple()
 
-    def encode(self, pixel_values: torch.FloatTensor) -> torch.LongTensor:
+    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The codes `(B, h, w)` of pictures `(B, C, H, W)` in [0, 1]; `(B, h, w, L)` with L > 1 per position."""
         indices = self.quantizer.encode(self._features(pixel_values))
         return indices.squeeze(-1) if self.config.latents_per_position == 1 else indices
 
-    def decode(self, indices: torch.LongTensor) -> torch.FloatTensor:
+    def decode(self, indices: torch.Tensor) -> torch.Tensor:
         """The pictures `(B, C, H, W)` in [0, 1] that codes, of the shape [`encode`] gives, stand for."""
         latents = self.config.latents_per_position
         axes = ("batch", "height", "width") + ((str(latents),) if latents > 1 else ())
@@ -249,19 +255,19 @@ class VQVAE(VQVAEPreTrainedModel):
         quantized = self.quantizer.lookup(indices if latents > 1 else indices[..., None])
         return self.likelihood.mean(self.decoder(self._join_latents(quantized.to(self.dtype))))
 
-    def _features(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
+    def _features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The encoder's vectors `(B, D, h, w, L)`."""
         check_pixels(pixel_values, self.config.num_channels, self.config.downsample_factor, self.training)
         features = self.encoder((2 * pixel_values - 1).to(self.dtype))
         return features.unflatten(1, (self.config.latents_per_position, self.config.embedding_dim)).movedim(1, -1)
 
-    def _join_latents(self, quantized: torch.FloatTensor) -> torch.FloatTensor:
+    def _join_latents(self, quantized: torch.Tensor) -> torch.Tensor:
         """Code vectors `(B, D, h, w, L)` to `(B, L D, h, w)`."""
         return quantized.movedim(-1, 1).flatten(1, 2)
 
     def _bits_per_dim(
-        self, nll: torch.Tensor, indices: torch.LongTensor, pixel_values: torch.Tensor
-    ) -> torch.FloatTensor | None:
+        self, nll: torch.Tensor, indices: torch.Tensor, pixel_values: torch.Tensor
+    ) -> torch.Tensor | None:
         """(-log p(x | z) + number of codes * log K) / (C H W ln 2)."""
         if self.config.likelihood == "gaussian":
             return None

@@ -5,7 +5,7 @@ import math
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-GRADIENT_ESTIMATORS = ("straight_through", "rotation")
+ESTIMATOR_NAMES = ("straight_through", "rotation")
 
 
 @strict
@@ -26,6 +26,8 @@ class VQVAE2Config(PreTrainedConfig):
         num_embeddings (`int`, defaults to 512): Number of codes K of each level, which has a codebook of its own.
         embedding_dim (`int`, defaults to 64): Size of a code vector D.
         hidden_size (`int`, defaults to 128): Width of the convolutions; half of it before the resolution of the codes.
+        upper_downsample_size (`int`, *optional*): Width of the strided convolution of the encoders above the bottom
+            one; `hidden_size` if not given. Weights converted from other implementations may have half of it.
         num_residual_layers (`int`, defaults to 2): Residual blocks of every encoder and decoder.
         residual_hidden_size (`int`, defaults to 32): Width inside a residual block.
         commitment_cost (`float`, defaults to 0.25): beta, the weight of the commitment loss.
@@ -41,6 +43,7 @@ class VQVAE2Config(PreTrainedConfig):
     num_embeddings: int = 512
     embedding_dim: int = 64
     hidden_size: int = 128
+    upper_downsample_size: int | None = None
     num_residual_layers: int = 2
     residual_hidden_size: int = 32
     commitment_cost: float | int = 0.25
@@ -74,6 +77,11 @@ class VQVAE2Config(PreTrainedConfig):
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise ValueError(f"VQVAE2Config.{name} must be at least {smallest}, got {getattr(self, name)}.")
+        if self.upper_downsample_size is not None and self.upper_downsample_size < 1:
+            raise ValueError(
+                f"VQVAE2Config.upper_downsample_size must be at least 1, or None for hidden_size, got "
+                f"{self.upper_downsample_size}."
+            )
         if self.image_size % self.downsample_factor:
             raise ValueError(
                 f"VQVAE2Config.image_size must be divisible by 2**(bottom_downsamples + num_levels - 1) = "
@@ -86,9 +94,9 @@ class VQVAE2Config(PreTrainedConfig):
             raise ValueError(f"VQVAE2Config.commitment_cost must be finite and >= 0, got {self.commitment_cost}.")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"VQVAE2Config.ema_decay must be in [0, 1), got {self.ema_decay}.")
-        if self.gradient_estimator not in GRADIENT_ESTIMATORS:
+        if self.gradient_estimator not in ESTIMATOR_NAMES:
             raise ValueError(
-                f"VQVAE2Config.gradient_estimator must be one of {', '.join(GRADIENT_ESTIMATORS)}, got "
+                f"VQVAE2Config.gradient_estimator must be one of {', '.join(ESTIMATOR_NAMES)}, got "
                 f"{self.gradient_estimator!r}."
             )
 

@@ -1,19 +1,21 @@
 """*Generating Diverse High-Fidelity Images with VQ-VAE-2* (Razavi et al. 2019, https://arxiv.org/abs/1906.00446)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from mosaics.layers.initialization import init_fan_in_, is_linear
 from mosaics.layers.residual import ResidualBlock
 from mosaics.models.image_checks import check_indices, check_pixels
 from mosaics.models.pretrained import MosaicsPreTrainedModel
 from mosaics.models.vqvae2.configuration_vqvae2 import VQVAE2Config
+from mosaics.outputs import always_set
 from mosaics.quantizers import EMAVectorQuantizer, QuantizerOutput
 
 
@@ -31,13 +33,13 @@ class VQVAE2Output(ModelOutput):
         codebook_usage: Scalars, share of each level's codes that occur in the batch.
     """
 
-    loss: torch.FloatTensor | None = None
-    reconstruction_loss: torch.FloatTensor | None = None
-    commitment_loss: torch.FloatTensor | None = None
-    reconstruction: torch.FloatTensor | None = None
-    indices: tuple[torch.LongTensor, ...] | None = None
-    perplexity: tuple[torch.FloatTensor, ...] | None = None
-    codebook_usage: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor = always_set()
+    reconstruction_loss: torch.Tensor = always_set()
+    commitment_loss: torch.Tensor = always_set()
+    reconstruction: torch.Tensor = always_set()
+    indices: tuple[torch.Tensor, ...] = always_set()
+    perplexity: tuple[torch.Tensor, ...] = always_set()
+    codebook_usage: tuple[torch.Tensor, ...] = always_set()
 
 
 def scale_widths(hidden_size: int, num_scales: int) -> list[int]:
@@ -55,11 +57,12 @@ def residual_blocks(config: VQVAE2Config) -> nn.Sequential:
 class Encoder(nn.Module):
     """E of one level: strided convolutions, a 3x3 convolution, residual blocks; `(B, hidden_size, h, w)`."""
 
-    def __init__(self, in_channels: int, num_downsamples: int, config: VQVAE2Config):
+    def __init__(self, in_channels: int, widths: list[int], config: VQVAE2Config):
         super().__init__()
-        widths = [in_channels, *scale_widths(config.hidden_size, num_downsamples)]
-        self.downsamples = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths))
-        self.input = nn.Conv2d(config.hidden_size, config.hidden_size, 3, padding=1)
+        self.downsamples = nn.ModuleList(
+            nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise([in_channels, *widths])
+        )
+        self.input = nn.Conv2d(widths[-1], config.hidden_size, 3, padding=1)
         self.blocks = residual_blocks(config)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -101,7 +104,11 @@ class Level(nn.Module):
         is_bottom, is_top = number == 0, number == config.num_levels - 1
         codes_above = (config.num_levels - 1 - number) * config.embedding_dim
         scales = config.bottom_downsamples if is_bottom else 1
-        self.encoder = Encoder(config.num_channels if is_bottom else config.hidden_size, scales, config)
+        if is_bottom:
+            self.encoder = Encoder(config.num_channels, scale_widths(config.hidden_size, scales), config)
+        else:
+            width = config.upper_downsample_size or config.hidden_size
+            self.encoder = Encoder(config.hidden_size, [width], config)
         self.upsample = None if is_top else nn.ConvTranspose2d(codes_above, codes_above, 4, stride=2, padding=1)
         context = 0 if is_top else config.embedding_dim
         self.to_codes = nn.Conv2d(config.hidden_size + context, config.embedding_dim, 1)
@@ -121,7 +128,7 @@ class Level(nn.Module):
 
     def join(self, codes_above: torch.Tensor | None, quantized: torch.Tensor) -> torch.Tensor:
         """`[e, z]`: the code vectors of this level under those of the levels above, `(B, levels D, h, w)`."""
-        if codes_above is None:
+        if self.upsample is None or codes_above is None:
             return quantized
         return torch.cat([self.upsample(codes_above), quantized], dim=1)
 
@@ -133,8 +140,8 @@ class VQVAE2PreTrainedModel(MosaicsPreTrainedModel):
     config_class = VQVAE2Config
     base_model_prefix = "vqvae2"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
-    _no_split_modules: tuple[str, ...] = ("ResidualBlock",)
+    input_modalities = "image"
+    _no_split_modules = ["ResidualBlock"]  # noqa: RUF012 (the form transformers expects)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -167,12 +174,15 @@ class VQVAE2(VQVAE2PreTrainedModel):
     ```
     """
 
+    __call__: Callable[..., VQVAE2Output]  # what `nn.Module` makes of `forward`
+
     def __init__(self, config: VQVAE2Config):
         super().__init__(config)
         self.levels = nn.ModuleList(Level(number, config) for number in range(config.num_levels))  # bottom first
         self.post_init()
 
-    def forward(self, pixel_values: torch.FloatTensor, return_dict: bool | None = None) -> VQVAE2Output:
+    @can_return_tuple
+    def forward(self, pixel_values: torch.Tensor) -> VQVAE2Output:
         r"""The loss of a batch of pictures, Eq. 2 of the paper with EMA codebooks, and their reconstruction.
 
             loss = || x - D(e) ||^2 + beta * sum over levels of || z - sg[e] ||^2
@@ -181,7 +191,6 @@ class VQVAE2(VQVAE2PreTrainedModel):
 
         Args:
             pixel_values: `(B, C, H, W)` in [0, 1]; H and W divisible by `config.downsample_factor`.
-            return_dict: A tuple instead of a [`VQVAE2Output`] if `False`.
 
         Raises:
             ValueError: On a wrong shape, dtype or range; when not training, on values that are not finite.
@@ -189,7 +198,7 @@ class VQVAE2(VQVAE2PreTrainedModel):
         bottlenecks, decoded = self._quantize(self._features(pixel_values))
         reconstruction_loss = F.mse_loss(decoded.float(), 2 * pixel_values.float() - 1)
         commitment_loss = torch.stack([bottleneck.commitment_loss for bottleneck in bottlenecks]).sum()
-        output = VQVAE2Output(
+        return VQVAE2Output(
             loss=reconstruction_loss + self.config.commitment_cost * commitment_loss,
             reconstruction_loss=reconstruction_loss,
             commitment_loss=commitment_loss,
@@ -198,9 +207,8 @@ class VQVAE2(VQVAE2PreTrainedModel):
             perplexity=tuple(bottleneck.perplexity for bottleneck in bottlenecks),
             codebook_usage=tuple(bottleneck.codebook_usage for bottleneck in bottlenecks),
         )
-        return output if return_dict is None or return_dict else output.to_tuple()
 
-    def encode(self, pixel_values: torch.FloatTensor) -> tuple[torch.LongTensor, ...]:
+    def encode(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The codes of pictures `(B, C, H, W)` in [0, 1], one grid for each level, top first."""
         all_indices, codes, from_above = [], None, None
         for level, features in zip(reversed(self.levels), self._features(pixel_values), strict=True):
@@ -211,7 +219,7 @@ class VQVAE2(VQVAE2PreTrainedModel):
                 from_above = level.decoder(codes)
         return tuple(all_indices)
 
-    def decode(self, indices: tuple[torch.LongTensor, ...]) -> torch.FloatTensor:
+    def decode(self, indices: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """The pictures `(B, C, H, W)` in [0, 1] that grids of codes, top first as from [`encode`], stand for."""
         self._check_grids(indices)
         codes = None
@@ -219,7 +227,7 @@ class VQVAE2(VQVAE2PreTrainedModel):
             codes = level.join(codes, level.quantizer.lookup(grid).to(self.dtype))
         return _to_pixels(self.levels[0].decoder(codes))
 
-    def _features(self, pixel_values: torch.FloatTensor) -> list[torch.FloatTensor]:
+    def _features(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """E of each level, `(B, hidden_size, h, w)`, top first."""
         check_pixels(pixel_values, self.config.num_channels, self.config.downsample_factor, self.training)
         features, hidden = [], (2 * pixel_values - 1).to(self.dtype)
@@ -228,17 +236,16 @@ class VQVAE2(VQVAE2PreTrainedModel):
             features.append(hidden)
         return features[::-1]
 
-    def _quantize(self, features: list[torch.FloatTensor]) -> tuple[list[QuantizerOutput], torch.FloatTensor]:
+    def _quantize(self, features: list[torch.Tensor]) -> tuple[list[QuantizerOutput], torch.Tensor]:
         """The bottlenecks, top first, and the bottom decoder's output."""
-        bottlenecks, codes, from_above = [], None, None
+        bottlenecks, codes, above = [], None, None
         for level, hidden in zip(reversed(self.levels), features, strict=True):
-            bottleneck = level.quantizer(level.vectors(hidden, from_above))
+            bottleneck = level.quantizer(level.vectors(hidden, None if above is None else above.decoder(codes)))
             bottlenecks.append(bottleneck)
-            codes = level.join(codes, bottleneck.quantized)
-            from_above = level.decoder(codes)
-        return bottlenecks, from_above
+            codes, above = level.join(codes, bottleneck.quantized), level
+        return bottlenecks, self.levels[0].decoder(codes)
 
-    def _check_grids(self, indices: tuple[torch.LongTensor, ...]) -> None:
+    def _check_grids(self, indices: tuple[torch.Tensor, ...]) -> None:
         levels = self.config.num_levels
         if not isinstance(indices, tuple | list) or len(indices) != levels:
             found = f"{len(indices)} grids" if isinstance(indices, tuple | list) else type(indices).__name__
@@ -251,7 +258,7 @@ class VQVAE2(VQVAE2PreTrainedModel):
             check_indices(grid, self.config.num_embeddings, axes, name=f"indices[{number}]")
 
 
-def _to_pixels(decoded: torch.Tensor) -> torch.FloatTensor:
+def _to_pixels(decoded: torch.Tensor) -> torch.Tensor:
     """From [-1, 1] to [0, 1]."""
     return ((decoded.float() + 1) / 2).clamp(0, 1)
 

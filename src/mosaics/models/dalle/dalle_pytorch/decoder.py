@@ -1,0 +1,265 @@
+"""The transformer of DALLE-pytorch one image token at a time, for the decode loop of `mosaics.models.dalle.decoding`.
+
+As in `mosaics.models.dalle.decoder`, the text is computed once a prompt. Besides keys and values, a layer remembers of
+the last row what the token below and the token to the right take over ([`ShiftMemory`]).
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from mosaics.models.dalle.caches import ColumnCache, FullCache, PatternCache
+from mosaics.models.dalle.dalle_pytorch.attention_types import may_attend
+from mosaics.models.dalle.dalle_pytorch.layers import (
+    DallePytorchLayer,
+    Streams,
+    add_branches,
+    rotate,
+    shift_image,
+    shift_text,
+)
+from mosaics.models.dalle.decoder import DecoderLayer, packed
+
+if TYPE_CHECKING:
+    from mosaics.models.dalle.dalle_pytorch.modeling_dalle_pytorch import DallePytorchTransformer
+
+
+class OwnRowCache(PatternCache):
+    """The row of the position."""
+
+    @staticmethod
+    def num_slots(config) -> int:
+        """W."""
+        return config.image_grid_size
+
+    def slot(self, position: int) -> int:
+        """The column."""
+        return position % self.grid_size
+
+    def visible(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The row up to the position."""
+        filled = self.slot(position) + 1
+        return self.keys[:, :, :, :filled], self.values[:, :, :, :filled]
+
+
+class CornerWindowCache(FullCache):
+    """Every position, of which a window above and to the left is read."""
+
+    def __init__(self, config, groups: int, candidates: int, *, dtype, device):
+        super().__init__(config, groups, candidates, dtype=dtype, device=device)
+        self.kernel_size = config.conv_kernel_size
+
+    def visible(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The window."""
+        row, column = divmod(position, self.grid_size)
+        rows = slice(max(0, row - self.kernel_size + 1), row + 1)
+        columns = slice(max(0, column - self.kernel_size + 1), column + 1)
+        keys, values = (
+            part.unflatten(3, (self.grid_size, self.grid_size))[:, :, :, rows, columns].flatten(3, 4)
+            for part in (self.keys, self.values)
+        )
+        return keys, values
+
+
+CACHES: dict[str, type[PatternCache]] = {
+    "full": FullCache,
+    "axial_row": OwnRowCache,
+    "axial_col": ColumnCache,
+    "conv_like": CornerWindowCache,
+}
+
+
+class ShiftMemory:
+    """The first half of the channels of the last W image tokens, of which shifted tokens take their part.
+
+    Args:
+        groups: Texts G.
+        candidates: Candidates C of each.
+        like: A vector of the stream, for its size and dtype.
+        grid_size: Columns W.
+    """
+
+    def __init__(self, groups: int, candidates: int, like: torch.Tensor, grid_size: int):
+        self.quarter = like.shape[-1] // 4
+        self.grid_size = grid_size
+        self.past = like.new_zeros(groups, candidates, grid_size, 2 * self.quarter)
+
+    def fill(self, states: torch.Tensor) -> None:
+        """Remembers the last row of whole rows (G, C or 1, n, hidden_size)."""
+        self.past[:] = states[:, :, -self.grid_size :, : 2 * self.quarter]
+
+    def shift(self, states: torch.Tensor, position: int) -> torch.Tensor:
+        """Shifts the vectors (G * C, hidden_size) at a raster position, and remembers them."""
+        row, column = divmod(position, self.grid_size)
+        past = self.past.flatten(end_dim=1)
+        nothing = torch.zeros_like(states[:, : self.quarter])
+        above = past[:, column, : self.quarter] if row else nothing
+        left = past[:, column - 1, self.quarter :] if column else nothing
+        shifted = torch.cat([above, left, states[:, 2 * self.quarter :]], dim=-1)
+        past[:, column] = states[:, : 2 * self.quarter]
+        return shifted
+
+
+class DallePytorchDecoderLayer(DecoderLayer):
+    """One layer, its keys and values of the text, its cache and its memories."""
+
+    layer: DallePytorchLayer
+    attention_memory: ShiftMemory | None = None
+    feed_forward_memory: ShiftMemory | None = None
+
+    def __init__(self, layer: DallePytorchLayer, dtype: torch.dtype, angles: torch.Tensor | None):
+        super().__init__(layer, dtype)
+        text_length = layer.config.text_length
+        self.text_angles = None if angles is None else angles[:text_length]
+        self.image_angles = None if angles is None else angles[text_length:]
+
+    def _heads(self, states: torch.Tensor, angles: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        """(..., S, hidden_size) to rotated queries, keys and values (..., heads, S, head_size)."""
+        return tuple(rotate(part, angles).to(self.dtype) for part in self.attention.split_heads(self.qkv(states)))
+
+    def _add_attended(self, attended: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        return self.layer.attention_scale(self.layer.attention_output_norm(self.output(attended.to(dtype))))
+
+    def _feed(self, states: torch.Tensor) -> torch.Tensor:
+        inner = self.down(self.layer.feed_forward.gate(self.up(states)))
+        return self.layer.feed_forward_scale(self.layer.feed_forward_output_norm(inner))
+
+    def read_text(self, streams: Streams) -> Streams:
+        """The streams (P, 1 + T, hidden_size) of whole texts; keeps their keys and values."""
+        shift = shift_text if self.layer.config.shift_tokens else lambda states: states
+
+        def attend(hidden: torch.Tensor) -> torch.Tensor:
+            query, key, value = self._heads(shift(self.layer.attention_norm(hidden)), self.text_angles)
+            self.text_keys, self.text_values = key.contiguous(), value.contiguous()
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=self.attention.scaling)
+            return self._add_attended(attended.transpose(1, 2).flatten(start_dim=2), hidden.dtype)
+
+        return add_branches(streams, attend, lambda hidden: self._feed(shift(self.layer.feed_forward_norm(hidden))))
+
+    def read_rows(self, streams: Streams, mask: torch.Tensor) -> Streams:
+        """The streams (G, C or 1, n, hidden_size) of the first n image tokens, under a mask (n, 1 + T + n)."""
+        groups, candidates, length, _ = streams[0].shape
+
+        def shift(states: torch.Tensor, memory: ShiftMemory | None) -> torch.Tensor:
+            if memory is None:
+                return states
+            memory.fill(states)
+            return shift_image(states, self.layer.config.image_grid_size)
+
+        def attend(hidden: torch.Tensor) -> torch.Tensor:
+            states = shift(self.layer.attention_norm(hidden), self.attention_memory)
+            angles = None if self.image_angles is None else self.image_angles[:length]
+            query, key, value = self._heads(states, angles)  # (G, C, heads, n, head_size)
+            keys = torch.cat([self.text_keys[:, None].expand(-1, candidates, -1, -1, -1), key], dim=3)
+            values = torch.cat([self.text_values[:, None].expand(-1, candidates, -1, -1, -1), value], dim=3)
+            attended = F.scaled_dot_product_attention(
+                query.flatten(end_dim=1),
+                keys.flatten(end_dim=1),
+                values.flatten(end_dim=1),
+                attn_mask=mask,
+                scale=self.attention.scaling,
+            )
+            self.cache.fill(key.transpose(1, 2), value.transpose(1, 2))
+            return self._add_attended(attended.transpose(1, 2).reshape(groups, candidates, length, -1), hidden.dtype)
+
+        def feed(hidden: torch.Tensor) -> torch.Tensor:
+            return self._feed(shift(self.layer.feed_forward_norm(hidden), self.feed_forward_memory))
+
+        return add_branches(streams, attend, feed)
+
+    def step(self, streams: Streams, position: int) -> Streams:
+        """The streams (G * C, hidden_size) of the image token at `position` of every candidate."""
+        groups, heads, candidates, _, head_size = self.cache.keys.shape
+
+        def shift(states: torch.Tensor, memory: ShiftMemory | None) -> torch.Tensor:
+            return states if memory is None else memory.shift(states, position)
+
+        def attend(hidden: torch.Tensor) -> torch.Tensor:
+            qkv = self.qkv(shift(self.layer.attention_norm(hidden), self.attention_memory))
+            angles = None if self.image_angles is None else self.image_angles[position]
+            query, key, value = (
+                rotate(part, angles).to(self.dtype).view(groups, candidates, heads, head_size).transpose(1, 2)
+                for part in qkv.view(len(hidden), 3, heads, head_size).unbind(dim=1)
+            )
+            self.cache.append(position, key, value)
+            attended = self._attend((query * self.attention.scaling).contiguous(), *self.cache.visible(position))
+            return self._add_attended(attended.transpose(1, 2).reshape(len(hidden), -1), hidden.dtype)
+
+        def feed(hidden: torch.Tensor) -> torch.Tensor:
+            return self._feed(shift(self.layer.feed_forward_norm(hidden), self.feed_forward_memory))
+
+        return add_branches(streams, attend, feed)
+
+
+class DallePytorchDecoder:
+    """The transformer while it draws: weights made ready once, then any number of texts and batches of candidates."""
+
+    def __init__(self, model: "DallePytorchTransformer"):
+        self.model = model
+        self.config = model.config
+        weight = model.image_head.weight
+        self.device = weight.device
+        self.dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
+        angles = None if model.rotary is None else model.rotary()
+        self.layers = [DallePytorchDecoderLayer(layer, self.dtype, angles) for layer in model.layers]
+        self.image_head = packed(model.image_head)
+        self.positions = model.embedding.image_positions()
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """States that the heads read (rows, hidden_size) to image logits (rows, image_vocab_size) in float32."""
+        return self.image_head(hidden).float()
+
+    def read_text(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Computes texts (P, T) once. Returns the states (P, hidden_size) that predict the first image token."""
+        streams = self.model.start_streams(self.model.embedding.text(input_ids))
+        for layer in self.layers:
+            streams = layer.read_text(streams)
+        return self.model.normalize(streams)[:, -1]
+
+    def select_texts(self, texts: torch.Tensor) -> None:
+        """Makes group g read the text `texts[g]` of those computed, so that groups may share one."""
+        for layer in self.layers:
+            layer.text_keys, layer.text_values = layer.text_keys[texts], layer.text_values[texts]
+
+    def allocate(self, candidates: int) -> None:
+        """Empty caches and memories for `candidates` candidates of each group."""
+        like = self.model.image_head.weight
+        for layer in self.layers:
+            groups = len(layer.text_keys)
+            layer.cache = CACHES[layer.attention.kind](
+                self.config, groups, candidates, dtype=self.dtype, device=self.device
+            )
+            if self.config.shift_tokens:
+                layer.attention_memory = ShiftMemory(groups, candidates, like, self.config.image_grid_size)
+                layer.feed_forward_memory = ShiftMemory(groups, candidates, like, self.config.image_grid_size)
+
+    def read_rows(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Computes the given first image tokens (G, C or 1, n); returns the last states (G, C or 1, hidden_size)."""
+        text_length, length = self.config.text_length, tokens.shape[2]
+        stream = torch.arange(text_length + length, device=self.device)
+        masks = {
+            kind: may_attend(
+                kind,
+                stream[text_length:, None],
+                stream[None, :],
+                text_length=text_length,
+                grid_size=self.config.image_grid_size,
+                kernel_size=self.config.conv_kernel_size,
+            )
+            for kind in set(self.config.layer_attention_types)
+        }
+        streams = self.model.start_streams(self.model.embedding.image(tokens))
+        for layer in self.layers:
+            streams = layer.read_rows(streams, masks[layer.attention.kind])
+        return self.model.normalize(streams)[:, :, -1]
+
+    def step(self, tokens: torch.Tensor, position: int) -> torch.Tensor:
+        """Computes the tokens (G * C,) drawn at `position`; returns the states (G * C, hidden_size) for the next."""
+        hidden = self.model.embedding.image_tokens(tokens)
+        if self.positions is not None:
+            hidden = hidden + self.positions[position]
+        streams = self.model.start_streams(hidden)
+        for layer in self.layers:
+            streams = layer.step(streams, position)
+        return self.model.normalize(streams)
