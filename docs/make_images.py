@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 from emoji.scenes import EmojiScenes  # noqa: E402 - from the examples folder
 from emoji.score import candidates_of  # noqa: E402
 from mosaics import DallePipeline, default_checkpoint  # noqa: E402
+from mosaics.demo.codebook import CodebookMosaic  # noqa: E402
 
 IMAGES = ROOT / "docs" / "pages" / "images"
 PROMPTS = (
@@ -149,17 +150,7 @@ def draw_nearest() -> Image.Image:
 
 def draw_codebook() -> Image.Image:
     """What each code paints where all its neighbours are the same code, the brightest codes first."""
-    dvae = load_pipeline().dvae
-    count, factor = dvae.config.num_embeddings, dvae.config.downsample_factor
-    with torch.no_grad():
-        fields = dvae.decode(torch.arange(count)[:, None, None].expand(-1, 3, 3))
-    cells = fields[:, :, factor : 2 * factor, factor : 2 * factor]
-    order = cells.mean(dim=(1, 2, 3)).argsort(descending=True)
-    columns = 64
-    framed = torch.nn.functional.pad(cells[order], (0, 1, 0, 1), value=1.0)  # a white line between cells
-    mosaic = torch.cat([torch.cat(list(row), dim=2) for row in framed.split(columns)], dim=1)
-    picture = to_picture(mosaic.clamp(0, 1))
-    return picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST)
+    return CodebookMosaic(load_pipeline(), columns=64).picture()
 
 
 FIGURES = {
