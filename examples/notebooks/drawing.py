@@ -52,7 +52,8 @@ def curves(
         draw.text((x, box[3] + 4 * OVERSAMPLING), f"{value:.4g}", fill=INK, font=font, anchor=anchor)
     draw.text(((box[0] + box[2]) / 2, box[3] + 4 * OVERSAMPLING), x_label, fill=INK, font=font, anchor="ma")
     for value, y, anchor in ((low, box[3], "rs"), (high, box[1], "rt")):
-        draw.text((box[0] - 5 * OVERSAMPLING, y), f"{value:.3g}", fill=INK, font=font, anchor=anchor)
+        shown = 0.0 if abs(value) < 1e-4 * (high - low) else value
+        draw.text((box[0] - 5 * OVERSAMPLING, y), f"{shown:.3g}", fill=INK, font=font, anchor=anchor)
     name_left = box[0]
     for (name, (xs, ys)), colour in zip(lines.items(), COLOURS, strict=False):
         across = [box[0] + (float(x) - left) / ((right - left) or 1) * (box[2] - box[0]) for x in xs]

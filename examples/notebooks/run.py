@@ -50,10 +50,15 @@ def outputs_of(printed: str, shown: Any, number: int) -> list[dict[str, Any]]:
         return outputs
     data: dict[str, Any] = {"text/plain": repr(shown).splitlines(keepends=True)}
     if isinstance(shown, Image.Image):
-        file = io.BytesIO()
-        shown.save(file, "PNG", optimize=True)
-        data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": ["a picture"]}
+        data = {"image/png": base64.b64encode(to_png(shown)).decode(), "text/plain": ["a picture"]}
     return [*outputs, {"data": data, "execution_count": number, "metadata": {}, "output_type": "execute_result"}]
+
+
+def to_png(picture: Image.Image) -> bytes:
+    """A small file: at most 256 colours, the ones that suit the picture."""
+    file = io.BytesIO()
+    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def figures_of(notebook: dict[str, Any]) -> dict[str, bytes]:
