@@ -166,3 +166,28 @@ def tiny_vqvae_pipeline(num_levels: int = 2, classifier=None, **fields):
     pipe = VQVAEPipeline(tiny_vqvae2(num_levels), *tiny_priors(num_levels, **fields), classifier=classifier)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def tiny_audio_vqvae(**fields):
+    """A VQ-VAE of sound with eight samples a code, its codes spread out."""
+    from mosaics.models.audio_vqvae import AudioVQVAE, AudioVQVAEConfig
+
+    defaults = {"num_embeddings": 16, "embedding_dim": 4, "hidden_size": 8, "decoder_hidden_size": 6}
+    torch.manual_seed(0)
+    fields = defaults | {"num_downsamples": 3, "num_dilations": 3, "num_blocks": 1, "num_sample_values": 32} | fields
+    model = AudioVQVAE(AudioVQVAEConfig(**fields))
+    with torch.no_grad():
+        model.quantizer.codebook.normal_()
+    return model
+
+
+def tiny_audio_pipeline(**fields):
+    """A pipeline of sound at 1,000 samples a second, of tiny untrained parts; `fields` are those of the prior."""
+    from mosaics.pipelines.audio_vqvae import AudioVQVAEPipeline
+
+    vqvae, prior = tiny_audio_vqvae(sampling_rate=1000), tiny_wavenet(**({"initializer_range": 1.0} | fields))
+    with torch.no_grad():  # codes that sounds really have
+        vqvae.quantizer.codebook.copy_(vqvae.encoder(torch.rand(1, 1, 8 * 16) - 0.5)[0].T)
+    pipe = AudioVQVAEPipeline(vqvae, prior)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

@@ -73,7 +73,9 @@ def table(scores: dict[str, dict[str, list[bool]]]) -> str:
         cells = [f"{100 * sum(v) / len(v):.1f} %" if (v := by_name.get(name)) else "-" for name in STATEMENTS]
         lines.append(f"{row:14}" + "".join(f"{cell:>10}" for cell in cells))
     counts = next(iter(scores.values()))
-    return "\n".join([*lines, f"{"statements":14}" + "".join(f"{len(counts.get(name, ())):>10}" for name in STATEMENTS)])
+    return "\n".join(
+        [*lines, f"{'statements':14}" + "".join(f"{len(counts.get(name, ())):>10}" for name in STATEMENTS)]
+    )
 
 
 def read_scene(judge: Judge, item: dict, candidates: list[tuple], best_of: list[int], scores: dict) -> None:

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "AudioVQVAE": "mosaics.models.audio_vqvae.modeling_audio_vqvae",
         "AudioVQVAEConfig": "mosaics.models.audio_vqvae.configuration_audio_vqvae",
+        "AudioVQVAEPipeline": "mosaics.pipelines.audio_vqvae",
         "DallePipelineOutput": "mosaics.pipelines.dalle_output",
         "DallePipeline": "mosaics.pipelines.dalle",
         "DallePipelineConfig": "mosaics.pipelines.configuration_pipeline",
@@ -25,6 +26,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "PixelCNN": "mosaics.models.pixelcnn.modeling_pixelcnn",
         "PixelCNNConfig": "mosaics.models.pixelcnn.configuration_pixelcnn",
         "PreTrainedModel": "transformers",  # diffusers looks for the base class in the library model_index.json names
+        "VQGAN": "mosaics.models.vqgan.modeling_vqgan",
+        "VQGANConfig": "mosaics.models.vqgan.configuration_vqgan",
         "VQVAE": "mosaics.models.vqvae.modeling_vqvae",
         "VQVAE2": "mosaics.models.vqvae2.modeling_vqvae2",
         "VQVAE2Config": "mosaics.models.vqvae2.configuration_vqvae2",

@@ -160,7 +160,7 @@ def _channel_means(means: torch.Tensor, coefficients: torch.Tensor, values: torc
     return torch.stack(shifted, dim=2)
 
 
-def mu_law_encode(waveform: torch.Tensor, num_values: int = 256) -> torch.LongTensor:
+def mu_law_encode(waveform: torch.Tensor, num_values: int = 256) -> torch.Tensor:
     r"""Sound to integers, finely spaced around silence.
 
     The mu-law of ITU-T G.711, as in *WaveNet* (https://arxiv.org/abs/1609.03499), Section 2.2, with mu + 1 values:
@@ -177,7 +177,7 @@ def mu_law_encode(waveform: torch.Tensor, num_values: int = 256) -> torch.LongTe
     return ((compressed + 1) / 2 * mu).round().nan_to_num().long().clamp(0, mu)
 
 
-def mu_law_decode(values: torch.Tensor, num_values: int = 256) -> torch.FloatTensor:
+def mu_law_decode(values: torch.Tensor, num_values: int = 256) -> torch.Tensor:
     """Samples in [-1, 1] of the integers of [`mu_law_encode`]: the inverse of f."""
     mu = num_values - 1
     compressed = 2 * values / mu - 1

@@ -21,7 +21,9 @@ TASK = "text-to-image"
 DVAE, DALLE, PIPELINES = "mosaics.models.dvae", "mosaics.models.dalle", "mosaics.pipelines"
 PIXELCNN, WAVENET = "mosaics.models.pixelcnn", "mosaics.models.wavenet"
 VQVAE, VQVAE2 = "mosaics.models.vqvae", "mosaics.models.vqvae2"
-AUDIO_VQVAE = "mosaics.models.audio_vqvae"
+AUDIO_VQVAE, VQGAN = "mosaics.models.audio_vqvae", "mosaics.models.vqgan"
+# It imports AutoModel half-way through, and our models import it: they have to wait for its end.
+MODELING_LAYERS = "transformers.modeling_layers"
 
 
 def register() -> None:
@@ -29,6 +31,7 @@ def register() -> None:
     if _finder in sys.meta_path:
         return
     sys.meta_path.insert(0, _finder)
+    _when_imported(MODELING_LAYERS, lambda module: None)  # so that _half_imported knows it
     for theirs, ours, action in REGISTRATIONS:
         _when_both_imported(theirs, ours, action)
 
@@ -95,6 +98,7 @@ REGISTRATIONS: tuple[tuple[str, str, Callable[[ModuleType, ModuleType], None]], 
         f"{AUDIO_VQVAE}.configuration_audio_vqvae",
         _config("AudioVQVAEConfig"),
     ),
+    ("transformers.models.auto.configuration_auto", f"{VQGAN}.configuration_vqgan", _config("VQGANConfig")),
     ("transformers.models.auto.configuration_auto", f"{PIXELCNN}.configuration_pixelcnn", _config("PixelCNNConfig")),
     ("transformers.models.auto.configuration_auto", f"{WAVENET}.configuration_wavenet", _config("WaveNetConfig")),
     (
@@ -107,6 +111,7 @@ REGISTRATIONS: tuple[tuple[str, str, Callable[[ModuleType, ModuleType], None]], 
     ("transformers.models.auto.modeling_auto", f"{VQVAE}.modeling_vqvae", _model("VQVAE")),
     ("transformers.models.auto.modeling_auto", f"{VQVAE2}.modeling_vqvae2", _model("VQVAE2")),
     ("transformers.models.auto.modeling_auto", f"{AUDIO_VQVAE}.modeling_audio_vqvae", _model("AudioVQVAE")),
+    ("transformers.models.auto.modeling_auto", f"{VQGAN}.modeling_vqgan", _model("VQGAN")),
     ("transformers.models.auto.modeling_auto", f"{PIXELCNN}.modeling_pixelcnn", _model("PixelCNN")),
     ("transformers.models.auto.modeling_auto", f"{WAVENET}.modeling_wavenet", _model("WaveNet")),
     ("transformers.models.auto.image_processing_auto", f"{DVAE}.image_processing_dvae", _image_processor),
@@ -114,6 +119,7 @@ REGISTRATIONS: tuple[tuple[str, str, Callable[[ModuleType, ModuleType], None]], 
     ("diffusers.pipelines.pipeline_loading_utils", "mosaics", _library),
     ("diffusers.pipelines.pipeline_utils", f"{PIPELINES}.dalle", _diffusion_pipeline("DallePipeline")),
     ("diffusers.pipelines.pipeline_utils", f"{PIPELINES}.vqvae", _diffusion_pipeline("VQVAEPipeline")),
+    ("diffusers.pipelines.pipeline_utils", f"{PIPELINES}.audio_vqvae", _diffusion_pipeline("AudioVQVAEPipeline")),
     ("diffusers.pipelines.auto_pipeline", f"{PIPELINES}.dalle", _auto_pipeline),
 )
 
@@ -130,6 +136,8 @@ def _when_both_imported(theirs: str, ours: str, action: Callable[[ModuleType, Mo
         complete.add(theirs)
         if ours in sys.modules:
             join()  # or ours is half-way through its own import, and joins at its end
+        elif _half_imported(MODELING_LAYERS):
+            _when_imported(MODELING_LAYERS, lambda layers: importlib.import_module(ours))
         else:
             importlib.import_module(ours)
 
@@ -142,8 +150,12 @@ def _when_both_imported(theirs: str, ours: str, action: Callable[[ModuleType, Mo
     _when_imported(theirs, their_import)
 
 
-def _when_imported(module_name: str, action: Callable[[ModuleType], None]) -> None:
-    if module_name in sys.modules:
+def _half_imported(module_name: str) -> bool:
+    return module_name in sys.modules and module_name in _finder.waiting
+
+
+def _when_imported(module_name: str, action: Callable[[ModuleType], Any]) -> None:
+    if module_name in sys.modules and not _half_imported(module_name):
         action(sys.modules[module_name])
     else:
         _finder.waiting.setdefault(module_name, []).append(action)
@@ -160,7 +172,9 @@ class _ActionLoader(Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__.loader = module.__loader__ = self.loader  # the module never sees the detour
+        module.__loader__ = self.loader  # the module never sees the detour
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
         self.loader.exec_module(module)
         for action in self.finder.waiting.pop(module.__name__, ()):
             action(module)

@@ -11,7 +11,7 @@ MAX_SEED = 2**64 - 1
 
 def candidate_uniforms(
     seed: int, prompt_indices: Sequence[int], candidate_indices: Sequence[int], num_tokens: int
-) -> torch.FloatTensor:
+) -> torch.Tensor:
     r"""The random numbers of candidates, one row each, drawn before any token is.
 
     A row depends on nothing but (seed, prompt index, candidate index): not on the device, on the other rows, on their
@@ -67,12 +67,12 @@ def guide(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) 
 
 
 def draw(
-    logits: torch.FloatTensor,
-    uniform: torch.FloatTensor,
+    logits: torch.Tensor,
+    uniform: torch.Tensor,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-) -> torch.LongTensor:
+) -> torch.Tensor:
     r"""One token a row by inverse CDF: the first token whose cumulative probability exceeds the row's uniform.
 
     It needs one pass over the row instead of the V random numbers a row of `torch.multinomial`, and gives the same
@@ -107,7 +107,7 @@ def draw(
     return torch.searchsorted(cdf, target, right=True)[:, 0]
 
 
-def nucleus_threshold(weights: torch.FloatTensor, top_p: float) -> torch.FloatTensor:
+def nucleus_threshold(weights: torch.Tensor, top_p: float) -> torch.Tensor:
     """The largest threshold (rows, 1) such that the weights (rows, V) not below it hold a share of at least `top_p`.
 
     Bisection on the bit patterns, which order like the floats they stand for: 31 passes over the rows find the

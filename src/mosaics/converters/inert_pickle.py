@@ -319,4 +319,4 @@ def read_pickle(file: BinaryIO, name: str, inert_classes: Collection[str] = ()) 
     if failure is not None:
         reason = f"{type(failure).__name__}: {failure}"
         raise ForeignFileError(f"{name} is damaged, or no pickle of weights ({reason}). Download it again.") from None
-    return content, frozenset(unpickler.stubs) - set(BYSTANDERS)
+    return content, frozenset(unpickler.stubs) - BYSTANDERS

@@ -48,7 +48,7 @@ class InferenceLinear:
 
 
 def _can_pack(weight: torch.Tensor) -> bool:
-    return (
+    return bool(
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and torch.backends.mkldnn.is_available()

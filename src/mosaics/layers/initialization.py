@@ -1,6 +1,7 @@
 """Initial weights that keep the variance of what passes through."""
 
 import math
+from typing import TypeGuard
 
 from torch import nn
 from transformers import initialization as init
@@ -8,9 +9,10 @@ from transformers import initialization as init
 # tanh(f) sigmoid(g) of independent standard normal f and g has mean 0 and variance E[tanh^2] E[sigmoid^2] = 0.3943 x
 # 0.2934. A layer that reads it multiplies by this, so that a stack of gated layers neither fades nor grows.
 GATE_GAIN = 1 / math.sqrt(0.3943 * 0.2934)
+LinearLayer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d
 
 
-def init_fan_in_(module: nn.Module, gain: float = 1.0) -> None:
+def init_fan_in_(module: LinearLayer, gain: float = 1.0) -> None:
     r"""Normal weights of standard deviation `gain / sqrt(n)` for the n inputs of an output unit; biases of zero.
 
     *Efficient BackProp*, LeCun et al. 1998, Section 4.6: inputs of unit variance give outputs of variance `gain**2`.
@@ -29,6 +31,6 @@ def init_fan_in_(module: nn.Module, gain: float = 1.0) -> None:
         init.zeros_(module.bias)
 
 
-def is_linear(module: nn.Module) -> bool:
+def is_linear(module: nn.Module) -> TypeGuard[LinearLayer]:
     """Whether [`init_fan_in_`] applies."""
-    return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d)
+    return isinstance(module, LinearLayer)

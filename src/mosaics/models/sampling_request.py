@@ -91,9 +91,9 @@ class SamplingRequest:
         given = {"class_labels": class_labels, "prefix_indices": prefix, "uniforms": uniforms}
         given |= {f"conditions[{level}]": condition for level, condition in enumerate(conditions)}
         self.num_samples = _num_samples(num_samples, {name: rows for name, rows in given.items() if rows is not None})
-        self.class_labels = self._for_each_sample(class_labels)
+        self.class_labels = None if class_labels is None else self._for_each_sample(class_labels)
         self.conditions = tuple(self._for_each_sample(condition) for condition in conditions)
-        self.prefix = self._for_each_sample(prefix)
+        self.prefix = None if prefix is None else self._for_each_sample(prefix)
         self.uniforms = self._uniforms(uniforms, seed)
 
     @property
@@ -142,11 +142,9 @@ class SamplingRequest:
         check_codes("prefix_indices", prefix, num_embeddings)
         return prefix.flatten(start_dim=1).long()
 
-    def _for_each_sample(self, rows: torch.Tensor | None) -> torch.Tensor | None:
+    def _for_each_sample(self, rows: torch.Tensor) -> torch.Tensor:
         """(N, ...) from (N, ...) or (1, ...)."""
-        return (
-            rows if rows is None or len(rows) == self.num_samples else rows.expand(self.num_samples, *rows.shape[1:])
-        )
+        return rows if len(rows) == self.num_samples else rows.expand(self.num_samples, *rows.shape[1:])
 
     def _uniforms(self, uniforms: torch.Tensor | None, seed: int | None) -> torch.Tensor:
         shape = (self.num_samples, self.num_positions)

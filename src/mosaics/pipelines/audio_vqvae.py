@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from transformers import PreTrainedModel
 
 from mosaics.pipelines.audio_vqvae_output import AudioReconstructionOutput, AudioVQVAEPipelineOutput
@@ -25,6 +25,7 @@ BATCH_SIZE = 16
 OUTPUT_TYPES = ("np", "pt")
 
 
+# pyrefly: ignore[inconsistent-inheritance] - the mixin's methods call diffusers'
 class AudioVQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
     r"""Sounds from an audio VQ-VAE and a WaveNet over its codes, with or without classes such as speakers.
 

@@ -42,6 +42,7 @@ class PipelineDictionary(FrozenDict):
     _commit_hash = None
 
 
+# pyrefly: ignore[inconsistent-inheritance] - the mixin's methods call diffusers'
 class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
     r"""Text to image with the models of *Zero-Shot Text-to-Image Generation* (https://arxiv.org/abs/2102.12092).
 

@@ -36,6 +36,7 @@ MAX_BATCH = 64
 MAX_LEVELS = 5
 
 
+# pyrefly: ignore[inconsistent-inheritance] - the mixin's methods call diffusers'
 class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
     r"""Pictures from an image tokenizer and its priors, with or without classes.
 

@@ -95,7 +95,7 @@ class EMAVectorQuantizer(nn.Module):
         for statistic in (self.cluster_size, self.sums, self.num_updates):
             init.zeros_(statistic)
 
-    def forward(self, features: torch.FloatTensor) -> QuantizerOutput:
+    def forward(self, features: torch.Tensor) -> QuantizerOutput:
         """The nearest codes of `features` `(B, D, ...)`; in training, a step of the averages after it."""
         vectors = to_vectors(features, self.embedding_dim, type(self).__name__)  # (N, D)
         if self.training:
@@ -114,12 +114,12 @@ class EMAVectorQuantizer(nn.Module):
             codebook_usage=usage,
         )
 
-    def encode(self, features: torch.FloatTensor) -> torch.LongTensor:
+    def encode(self, features: torch.Tensor) -> torch.Tensor:
         """The nearest codes `(B, ...)` of `features` `(B, D, ...)`, which must be finite."""
         vectors = to_vectors(features, self.embedding_dim, type(self).__name__)
         return indices_like(nearest_codes(vectors, self.codebook), features)
 
-    def lookup(self, indices: torch.LongTensor) -> torch.FloatTensor:
+    def lookup(self, indices: torch.Tensor) -> torch.Tensor:
         """Code vectors `(B, D, ...)` of `indices` `(B, ...)`."""
         return F.embedding(indices, self.codebook).movedim(-1, 1)
 

@@ -56,7 +56,7 @@ class FiniteScalarQuantizer(nn.Module):
                 f"levels {list(levels)} make {self.num_embeddings:,} codes, expected at most {MAX_CODES:,}."
             )
 
-    def forward(self, features: torch.FloatTensor) -> QuantizerOutput:
+    def forward(self, features: torch.Tensor) -> QuantizerOutput:
         """Rounded `features` `(B, len(levels), ...)`; see the class."""
         vectors = to_vectors(features, self.embedding_dim, type(self).__name__)
         if not self.training:
@@ -75,13 +75,13 @@ class FiniteScalarQuantizer(nn.Module):
             codebook_usage=usage,
         )
 
-    def encode(self, features: torch.FloatTensor) -> torch.LongTensor:
+    def encode(self, features: torch.Tensor) -> torch.Tensor:
         """The codes `(B, ...)` of `features` `(B, len(levels), ...)`, none of which may be NaN."""
         vectors = to_vectors(features, self.embedding_dim, type(self).__name__)
         _refuse_nan(vectors)
         return indices_like(self._join(self._bound(vectors).round()), features)
 
-    def lookup(self, indices: torch.LongTensor) -> torch.FloatTensor:
+    def lookup(self, indices: torch.Tensor) -> torch.Tensor:
         """Code vectors `(B, len(levels), ...)` of `indices` `(B, ...)`."""
         levels, places = self._levels(indices), self._places(indices)
         digits = indices[..., None] // places % levels  # (B, ..., D)
@@ -96,16 +96,16 @@ class FiniteScalarQuantizer(nn.Module):
         shifts = torch.tan(offsets / half_lengths)  # as published; 0 then comes close to 0
         return torch.tanh(vectors + shifts) * half_lengths - offsets
 
-    def _join(self, rounded: torch.Tensor) -> torch.LongTensor:
+    def _join(self, rounded: torch.Tensor) -> torch.Tensor:
         """The number whose digits are the levels, the first channel's digit the last."""
         levels = self._levels(rounded)
         digits = (rounded.nan_to_num() + levels // 2).long()  # in training NaN gets this far
         return (digits * self._places(rounded)).sum(dim=1)
 
-    def _levels(self, like: torch.Tensor) -> torch.LongTensor:
+    def _levels(self, like: torch.Tensor) -> torch.Tensor:
         return torch.tensor(self.levels, device=like.device)
 
-    def _places(self, like: torch.Tensor) -> torch.LongTensor:
+    def _places(self, like: torch.Tensor) -> torch.Tensor:
         return torch.tensor([math.prod(self.levels[:i]) for i in range(len(self.levels))], device=like.device)
 
 

@@ -8,7 +8,7 @@ from mosaics.quantizers.nearest import nearest_codes
 @torch.no_grad()
 def kmeans(
     vectors: torch.Tensor, num_clusters: int, num_iterations: int = 10, generator: torch.Generator | None = None
-) -> torch.FloatTensor:
+) -> torch.Tensor:
     """Centroids of Lloyd's algorithm, started from random vectors; empty clusters restart at random vectors.
 
     Args:

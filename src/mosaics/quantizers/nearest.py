@@ -14,7 +14,7 @@ CHUNK_ELEMENTS = 1 << 25
 
 
 @torch.no_grad()
-def nearest_codes(vectors: torch.Tensor, codebook: torch.Tensor, allow_nonfinite: bool = False) -> torch.LongTensor:
+def nearest_codes(vectors: torch.Tensor, codebook: torch.Tensor, allow_nonfinite: bool = False) -> torch.Tensor:
     """Indices of the nearest codebook entries in Euclidean distance; ties go to the lowest index.
 
     Args:
@@ -42,7 +42,7 @@ def nearest_codes(vectors: torch.Tensor, codebook: torch.Tensor, allow_nonfinite
     return indices
 
 
-def _search(vectors: torch.Tensor, entries: torch.Tensor) -> torch.LongTensor:
+def _search(vectors: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
     """Chunk by chunk, the smallest of ||z - e||^2 - ||z||^2 = ||e||^2 - 2 z.e; ||z||^2 is the same for every code."""
     num_codes, on_cpu = len(entries), vectors.device.type == "cpu"
     offsets = entries.square().sum(dim=1)

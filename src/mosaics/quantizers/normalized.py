@@ -61,7 +61,7 @@ class NormalizedVectorQuantizer(nn.Module):
             init.normal_(projection.weight, std=projection.in_features**-0.5)
             init.zeros_(projection.bias)
 
-    def forward(self, features: torch.FloatTensor) -> QuantizerOutput:
+    def forward(self, features: torch.Tensor) -> QuantizerOutput:
         """The codes of nearest direction of `features` `(B, D, ...)`; see the class."""
         vectors = to_vectors(features, self.embedding_dim, type(self).__name__)
         with torch.autocast(features.device.type, enabled=False):
@@ -79,13 +79,13 @@ class NormalizedVectorQuantizer(nn.Module):
             codebook_usage=usage,
         )
 
-    def encode(self, features: torch.FloatTensor) -> torch.LongTensor:
+    def encode(self, features: torch.Tensor) -> torch.Tensor:
         """The codes `(B, ...)` of `features` `(B, D, ...)`, which must be finite."""
         vectors = to_vectors(features, self.embedding_dim, type(self).__name__)
         with torch.autocast(features.device.type, enabled=False):
             return indices_like(nearest_codes(self._directions(vectors), self._codes()), features)
 
-    def lookup(self, indices: torch.LongTensor) -> torch.FloatTensor:
+    def lookup(self, indices: torch.Tensor) -> torch.Tensor:
         """Projected code vectors `(B, D, ...)` of `indices` `(B, ...)`."""
         with torch.autocast(indices.device.type, enabled=False):
             quantized = self._project_out(F.embedding(indices, self._codes()))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from transformers.utils import ModelOutput
 
+from mosaics.outputs import always_set
+
 
 @dataclass
 class QuantizerOutput(ModelOutput):
@@ -19,15 +21,15 @@ class QuantizerOutput(ModelOutput):
         codebook_usage: Scalar, share of the K codes that occur in this batch, 0 to 1.
     """
 
-    quantized: torch.FloatTensor | None = None
-    indices: torch.LongTensor | None = None
-    codebook_loss: torch.FloatTensor | None = None
-    commitment_loss: torch.FloatTensor | None = None
-    perplexity: torch.FloatTensor | None = None
-    codebook_usage: torch.FloatTensor | None = None
+    quantized: torch.Tensor = always_set()
+    indices: torch.Tensor = always_set()
+    codebook_loss: torch.Tensor = always_set()
+    commitment_loss: torch.Tensor = always_set()
+    perplexity: torch.Tensor = always_set()
+    codebook_usage: torch.Tensor = always_set()
 
 
-def to_vectors(features: torch.Tensor, embedding_dim: int, owner: str) -> torch.FloatTensor:
+def to_vectors(features: torch.Tensor, embedding_dim: int, owner: str) -> torch.Tensor:
     """The vectors `(N, D)` of features `(B, D, ...)`, in float32.
 
     Args:

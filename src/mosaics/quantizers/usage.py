@@ -4,7 +4,7 @@ import torch
 
 
 @torch.no_grad()
-def code_statistics(indices: torch.LongTensor, num_embeddings: int) -> tuple[torch.FloatTensor, torch.FloatTensor]:
+def code_statistics(indices: torch.Tensor, num_embeddings: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Perplexity and usage of the codes in a batch.
 
     Args:

@@ -59,7 +59,7 @@ class VectorQuantizer(nn.Module):
         """Codes uniform in [-1/K, 1/K]."""
         init.uniform_(self.codebook, -1 / self.num_embeddings, 1 / self.num_embeddings)
 
-    def forward(self, features: torch.FloatTensor) -> QuantizerOutput:
+    def forward(self, features: torch.Tensor) -> QuantizerOutput:
         """The nearest codes of `features` `(B, D, ...)`; see the class."""
         vectors = to_vectors(features, self.embedding_dim, type(self).__name__)  # (N, D)
         indices = nearest_codes(vectors, self.codebook, allow_nonfinite=self.training)
@@ -74,11 +74,11 @@ class VectorQuantizer(nn.Module):
             codebook_usage=usage,
         )
 
-    def encode(self, features: torch.FloatTensor) -> torch.LongTensor:
+    def encode(self, features: torch.Tensor) -> torch.Tensor:
         """The nearest codes `(B, ...)` of `features` `(B, D, ...)`, which must be finite."""
         vectors = to_vectors(features, self.embedding_dim, type(self).__name__)
         return indices_like(nearest_codes(vectors, self.codebook), features)
 
-    def lookup(self, indices: torch.LongTensor) -> torch.FloatTensor:
+    def lookup(self, indices: torch.Tensor) -> torch.Tensor:
         """Code vectors `(B, D, ...)` of `indices` `(B, ...)`."""
         return F.embedding(indices, self.codebook).movedim(-1, 1)

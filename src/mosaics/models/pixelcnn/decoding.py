@@ -19,10 +19,11 @@ def decode(
 ) -> torch.Tensor:
     """Draws all samples (N, h, w), batch by batch."""
     device = model.head.weight.device
+    height, width = request.shape
     indices = torch.empty(request.num_samples, request.num_positions, dtype=torch.long, device=device)
     with torch.autocast(device.type, enabled=False), row_wise_products(device):
         decoder = Decoder(model)
-        for batch in request.batches(default_batch_size(model.config, request.shape, device), device):
+        for batch in request.batches(default_batch_size(model.config, (height, width), device), device):
             indices[batch.first_sample : batch.first_sample + batch.count] = _draw_batch(
                 decoder, request, batch, callback
             )
@@ -39,10 +40,10 @@ def _draw_batch(
     (height, width), given_rows = request.shape, request.num_given // request.shape[1]
     indices = torch.zeros(batch.lanes, height * width, dtype=torch.long, device=batch.uniforms.device)
     decoder.start(batch.lanes, width, batch.class_labels, batch.conditions)
-    for row in range(given_rows):
-        codes = batch.prefix[:, row * width : (row + 1) * width]
-        indices[:, row * width : (row + 1) * width] = codes
-        decoder.read_row(row, codes)
+    if batch.prefix is not None:
+        for row, codes in enumerate(batch.prefix.split(width, dim=1)):
+            indices[:, row * width : (row + 1) * width] = codes
+            decoder.read_row(row, codes)
     for row in range(given_rows, height):
         decoder.begin_row(row)
         for column in range(width):

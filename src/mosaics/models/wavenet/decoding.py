@@ -38,7 +38,7 @@ def _draw_batch(
     """Draws the samples of a batch (count, T). Nothing here waits for the device."""
     indices = torch.zeros(batch.lanes, request.num_positions, dtype=torch.long, device=batch.uniforms.device)
     decoder.start(batch.lanes, batch.class_labels, batch.conditions)
-    if request.num_given:
+    if batch.prefix is not None and request.num_given:
         indices[:, : request.num_given] = batch.prefix
         decoder.read(batch.prefix)
     for position in range(request.num_given, request.num_positions):
