@@ -32,6 +32,15 @@ def test_importing_mosaics_imports_none_of_the_large_libraries():
     assert not {"torch", "transformers", "diffusers", "datasets", "accelerate", "numpy"} & set(run(code).split())
 
 
+def test_a_pipeline_imports_no_package_that_it_does_not_need():
+    code = "import sys, mosaics; mosaics.DallePipeline; mosaics.VQVAEPipeline; print(*sorted(sys.modules))"
+    modules = run(code).split()
+    packages = {name.split(".")[0] for name in modules}
+    assert not {"datasets", "pyarrow", "pandas", "gradio", "torchmetrics", "tensorboard", "typer"} & packages
+    parts = {name.split(".")[1] for name in modules if name.startswith("mosaics.")}
+    assert not {"training", "converters", "evaluation", "demo", "cli"} & parts
+
+
 @pytest.mark.parametrize(
     "first",
     [
@@ -39,6 +48,8 @@ def test_importing_mosaics_imports_none_of_the_large_libraries():
         "import mosaics.models.dalle.modeling_dalle, mosaics.registration; mosaics.registration.register()",
         "import mosaics, importlib.util; importlib.util.find_spec('transformers.pipelines'); mosaics.DallePipeline",
         "import mosaics.pipelines.vqvae",
+        "import mosaics.models.pixelcnn.gated_layer",
+        "import mosaics.models.wavenet.decoder",
     ],
 )
 def test_everything_is_registered_whatever_is_imported_first(first):

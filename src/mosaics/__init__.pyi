@@ -6,7 +6,17 @@ from transformers import pipeline as pipeline
 from mosaics.models.audio_vqvae.configuration_audio_vqvae import AudioVQVAEConfig as AudioVQVAEConfig
 from mosaics.models.audio_vqvae.modeling_audio_vqvae import AudioVQVAE as AudioVQVAE
 from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig as DalleTransformerConfig
+from mosaics.models.dalle.dalle_pytorch.configuration_dalle_pytorch import (
+    DallePytorchTransformerConfig as DallePytorchTransformerConfig,
+)
+from mosaics.models.dalle.dalle_pytorch.modeling_dalle_pytorch import (
+    DallePytorchTransformer as DallePytorchTransformer,
+)
 from mosaics.models.dalle.modeling_dalle import DalleTransformer as DalleTransformer
+from mosaics.models.dalle_pytorch_vae.configuration_dalle_pytorch_vae import (
+    DallePytorchVAEConfig as DallePytorchVAEConfig,
+)
+from mosaics.models.dalle_pytorch_vae.modeling_dalle_pytorch_vae import DallePytorchVAE as DallePytorchVAE
 from mosaics.models.dvae.configuration_dvae import DiscreteVAEConfig as DiscreteVAEConfig
 from mosaics.models.dvae.image_processing_dvae import DiscreteVAEImageProcessor as DiscreteVAEImageProcessor
 from mosaics.models.dvae.modeling_dvae import DiscreteVAE as DiscreteVAE

@@ -21,8 +21,9 @@ TASK = "text-to-image"
 DVAE, DALLE, PIPELINES = "mosaics.models.dvae", "mosaics.models.dalle", "mosaics.pipelines"
 PIXELCNN, WAVENET = "mosaics.models.pixelcnn", "mosaics.models.wavenet"
 VQVAE, VQVAE2 = "mosaics.models.vqvae", "mosaics.models.vqvae2"
+DALLE_PYTORCH, DALLE_PYTORCH_VAE = "mosaics.models.dalle.dalle_pytorch", "mosaics.models.dalle_pytorch_vae"
 AUDIO_VQVAE, VQGAN = "mosaics.models.audio_vqvae", "mosaics.models.vqgan"
-# It imports AutoModel half-way through, and our models import it: they have to wait for its end.
+# It imports AutoModel half-way through, and our models import it.
 MODELING_LAYERS = "transformers.modeling_layers"
 
 
@@ -31,7 +32,6 @@ def register() -> None:
     if _finder in sys.meta_path:
         return
     sys.meta_path.insert(0, _finder)
-    _when_imported(MODELING_LAYERS, lambda module: None)  # so that _half_imported knows it
     for theirs, ours, action in REGISTRATIONS:
         _when_both_imported(theirs, ours, action)
 
@@ -98,6 +98,16 @@ REGISTRATIONS: tuple[tuple[str, str, Callable[[ModuleType, ModuleType], None]], 
         f"{AUDIO_VQVAE}.configuration_audio_vqvae",
         _config("AudioVQVAEConfig"),
     ),
+    (
+        "transformers.models.auto.configuration_auto",
+        f"{DALLE_PYTORCH}.configuration_dalle_pytorch",
+        _config("DallePytorchTransformerConfig"),
+    ),
+    (
+        "transformers.models.auto.configuration_auto",
+        f"{DALLE_PYTORCH_VAE}.configuration_dalle_pytorch_vae",
+        _config("DallePytorchVAEConfig"),
+    ),
     ("transformers.models.auto.configuration_auto", f"{VQGAN}.configuration_vqgan", _config("VQGANConfig")),
     ("transformers.models.auto.configuration_auto", f"{PIXELCNN}.configuration_pixelcnn", _config("PixelCNNConfig")),
     ("transformers.models.auto.configuration_auto", f"{WAVENET}.configuration_wavenet", _config("WaveNetConfig")),
@@ -111,6 +121,16 @@ REGISTRATIONS: tuple[tuple[str, str, Callable[[ModuleType, ModuleType], None]], 
     ("transformers.models.auto.modeling_auto", f"{VQVAE}.modeling_vqvae", _model("VQVAE")),
     ("transformers.models.auto.modeling_auto", f"{VQVAE2}.modeling_vqvae2", _model("VQVAE2")),
     ("transformers.models.auto.modeling_auto", f"{AUDIO_VQVAE}.modeling_audio_vqvae", _model("AudioVQVAE")),
+    (
+        "transformers.models.auto.modeling_auto",
+        f"{DALLE_PYTORCH}.modeling_dalle_pytorch",
+        _model("DallePytorchTransformer"),
+    ),
+    (
+        "transformers.models.auto.modeling_auto",
+        f"{DALLE_PYTORCH_VAE}.modeling_dalle_pytorch_vae",
+        _model("DallePytorchVAE"),
+    ),
     ("transformers.models.auto.modeling_auto", f"{VQGAN}.modeling_vqgan", _model("VQGAN")),
     ("transformers.models.auto.modeling_auto", f"{PIXELCNN}.modeling_pixelcnn", _model("PixelCNN")),
     ("transformers.models.auto.modeling_auto", f"{WAVENET}.modeling_wavenet", _model("WaveNet")),
@@ -136,8 +156,9 @@ def _when_both_imported(theirs: str, ours: str, action: Callable[[ModuleType, Mo
         complete.add(theirs)
         if ours in sys.modules:
             join()  # or ours is half-way through its own import, and joins at its end
-        elif _half_imported(MODELING_LAYERS):
-            _when_imported(MODELING_LAYERS, lambda layers: importlib.import_module(ours))
+        elif half_imported := next((name for name in _finder.loading if _is_part_of_a_model(name)), None):
+            # Ours may need what that module does not have yet.
+            _finder.waiting.setdefault(half_imported, []).append(lambda module: importlib.import_module(ours))
         else:
             importlib.import_module(ours)
 
@@ -150,12 +171,12 @@ def _when_both_imported(theirs: str, ours: str, action: Callable[[ModuleType, Mo
     _when_imported(theirs, their_import)
 
 
-def _half_imported(module_name: str) -> bool:
-    return module_name in sys.modules and module_name in _finder.waiting
+def _is_part_of_a_model(module_name: str) -> bool:
+    return module_name == MODELING_LAYERS or module_name.startswith("mosaics.models.")
 
 
 def _when_imported(module_name: str, action: Callable[[ModuleType], Any]) -> None:
-    if module_name in sys.modules and not _half_imported(module_name):
+    if module_name in sys.modules and module_name not in _finder.waiting:
         action(sys.modules[module_name])
     else:
         _finder.waiting.setdefault(module_name, []).append(action)
@@ -175,7 +196,11 @@ class _ActionLoader(Loader):
         module.__loader__ = self.loader  # the module never sees the detour
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader
-        self.loader.exec_module(module)
+        self.finder.loading.append(module.__name__)
+        try:
+            self.loader.exec_module(module)
+        finally:
+            self.finder.loading.pop()
         for action in self.finder.waiting.pop(module.__name__, ()):
             action(module)
 
@@ -184,14 +209,15 @@ class _ActionLoader(Loader):
 
 
 class _ActionFinder(MetaPathFinder):
-    """Hands the modules that an action waits for to an [`_ActionLoader`]; all others go their usual way."""
+    """Hands modules that an action waits for, or may wait for, to an [`_ActionLoader`]; others go their usual way."""
 
     def __init__(self):
-        self.waiting: dict[str, list[Callable[[ModuleType], None]]] = {}
+        self.waiting: dict[str, list[Callable[[ModuleType], Any]]] = {}
+        self.loading: list[str] = []  # of these modules the half-imported ones, the outermost first
         self.searching: set[str] = set()
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        if fullname not in self.waiting or fullname in self.searching:
+        if not (fullname in self.waiting or _is_part_of_a_model(fullname)) or fullname in self.searching:
             return None
         self.searching.add(fullname)
         try:

@@ -23,13 +23,16 @@ from converters.dalle_pytorch_reference import (
     vae_weights,
 )
 from converters.openai_modules import Decoder, Encoder
+from converters.taming_reference import Taming, VQGANReference
 from mosaics.converters import convert, detect
-from mosaics.converters.errors import KeyMismatchError, UnsupportedVariantError
+from mosaics.converters.errors import ForeignFileError, KeyMismatchError, UnsupportedVariantError
 from mosaics.converters.text_tokenizers import CLIP_HEADER, CLIP_MERGES, clip_tokenizer
+from mosaics.models.codebook_identity import codebook_id
 from mosaics.models.dalle.dalle_pytorch import DallePytorchTransformer
 from mosaics.models.dalle.dalle_pytorch.layers import rotary_angles
 from mosaics.models.dalle_pytorch_vae import DallePytorchVAE
 from mosaics.models.dvae import DiscreteVAE
+from mosaics.models.vqgan import VQGAN
 
 KINDS = ("full", "axial_row", "axial_col", "conv_like")
 TEXTS = torch.tensor([[3, 7, 19, 0, 0], [1, 0, 0, 0, 0], [5, 5, 5, 5, 2]])
@@ -244,6 +247,34 @@ def test_openais_image_tokenizer_inside_of_it_becomes_a_discrete_vae(tmp_path):
     assert transformer.config.image_grid_size == 32 and transformer.config.codebook_id.startswith(f"{CODES}x6-")
 
 
+@pytest.mark.parametrize("kind", ["vector", "gumbel"])
+@torch.no_grad()
+def test_a_vqgan_inside_of_it_becomes_a_vqgan(tmp_path, kind):
+    reference = VQGANReference(Taming, kind=kind, multipliers=(1, 1, 1, 2), attention=(3,))
+    saved = checkpoint(hparams={"attn_types": ("full",), "depth": 1}, depth=1)
+    saved["vae_params"], saved["vae_class_name"] = None, "VQGanVAE"
+    weights = {key: tensor for key, tensor in saved["weights"].items() if not key.startswith("vae.")}
+    weights |= {f"vae.model.{key}": tensor for key, tensor in reference.state.items()}
+    weights["vae.model.loss.logvar"] = torch.zeros(())
+    codes = len(reference.state["quantize.embed.weight" if kind == "gumbel" else "quantize.embedding.weight"])
+    # As many logits as its codes; 256 pixels are 32 x 32 codes.
+    for name in ("to_logits.1.weight", "to_logits.1.bias"):
+        rows = weights[name][: TEXT_TOKENS + TEXT]
+        weights[name] = torch.cat([rows, rows[:1].expand(codes, *rows.shape[1:])])
+    weights["image_emb.weight"] = torch.zeros(codes, SIZE)
+    weights["transformer.pos_emb"] = torch.zeros(1, TEXT + 1 + 32**2, 6)
+    torch.save(saved | {"weights": weights}, tmp_path / "dalle.pt")
+    report = convert(tmp_path / "dalle.pt", tmp_path / "out")
+    assert report.models["dvae"] == "VQGAN" and "loss.logvar" in report.dropped
+    vqgan = VQGAN.from_pretrained(tmp_path / "out", subfolder="dvae").eval()
+    pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    indices = vqgan.encode(pixels)
+    assert torch.equal(indices, reference.indices(pixels))
+    assert (vqgan.decode(indices) - reference.pixels(indices)).abs().max() <= 1e-4
+    transformer = DallePytorchTransformer.from_pretrained(tmp_path / "out", subfolder="transformer")
+    assert transformer.config.codebook_id == codebook_id(vqgan)
+
+
 REFUSED = {
     "no version": (lambda saved: saved.pop("version"), "a version that gave no number"),
     "an early version": (lambda saved: saved.update(version="1.4.2"), "version 1.4.2"),
@@ -285,16 +316,23 @@ def test_two_tokenizers_and_too_large_ones_are_refused(tmp_path):
 
 
 def clip_merges(count=CLIP_MERGES):
-    """A list of merges in the form of CLIP's: the first make words, the others are never reached."""
-    letters = [chr(code) for code in range(0x4E00, 0x4E00 + 250)]
+    """A list of merges in the form of CLIP's: the first make words, the others join bytes that no test holds."""
     useful = ["l i", "li o", "lio n</w>", "r e", "re d</w>"]
-    filler = (f"{a} {b}" for a, b in itertools.product(letters, letters))
+    letters = [letter for letter in pre_tokenizers.ByteLevel.alphabet() if letter > "~"]
+    filler = (
+        f"{one} {two}{end}" for one, two, end in itertools.product(sorted(letters), sorted(letters), ("", "</w>"))
+    )
     lines = useful + list(itertools.islice(filler, count - len(useful)))
     return "\n".join([f'"{CLIP_HEADER}: 0.2', *lines, ""])
 
 
 def test_clips_tokenizer_is_rebuilt_from_its_merges():
-    with pytest.raises(Exception, match="incomplete"):
+    tokenizer = clip_tokenizer(clip_merges())
+    assert tokenizer.get_vocab_size() == 49408
+    encoded = tokenizer.encode("A  Red LION!", add_special_tokens=False)
+    assert encoded.tokens == ["a</w>", "red</w>", "lion</w>", "!</w>"]
+    assert encoded.ids[3] == 256 and tokenizer.decode(encoded.ids).split() == ["a", "red", "lion", "!"]
+    with pytest.raises(ForeignFileError, match="incomplete"):
         clip_tokenizer(clip_merges(count=100))
 
 

@@ -15,7 +15,7 @@ import pytest
 FETCHED = Path(__file__).parents[2] / ".cache" / "hf_tests"
 TRANSFORMERS = "MOSAICS_TRANSFORMERS_TESTS"  # environment variables: the folder `tests` of a source tree
 DIFFUSERS = "MOSAICS_DIFFUSERS_TESTS"
-# What test_modeling_common.py imports and the source distribution leaves out: mixins for exporters and `GenerationMixin`.
+# What test_modeling_common.py imports and the source distribution leaves out; no class of ours needs them.
 LEFT_OUT = {"exporters.test_export": "ExportTesterMixin", "generation.test_utils": "GenerationTesterMixin"}
 
 

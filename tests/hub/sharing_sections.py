@@ -19,7 +19,18 @@ from huggingface_hub import ModelCard
 
 import mosaics
 from hub_server import READER, Repo
-from mosaics import VQGAN, DallePipeline, DiscreteVAE, VQGANConfig, VQVAEConfig, VQVAEPipeline
+from mosaics import (
+    VQGAN,
+    DallePipeline,
+    DallePytorchTransformer,
+    DallePytorchTransformerConfig,
+    DallePytorchVAE,
+    DallePytorchVAEConfig,
+    DiscreteVAE,
+    VQGANConfig,
+    VQVAEConfig,
+    VQVAEPipeline,
+)
 from mosaics.cards import model_card
 from testing_utils import (
     tiny_audio_pipeline,
@@ -50,6 +61,17 @@ def tiny_vqgan():
     return VQGAN(VQGANConfig(image_size=16, num_embeddings=24, channel_multipliers=[1, 2], **sizes)).eval()
 
 
+def tiny_dalle_pytorch_vae():
+    sizes = {"image_size": 16, "num_embeddings": 12, "codebook_dim": 7, "num_layers": 2, "hidden_size": 6}
+    return DallePytorchVAE(DallePytorchVAEConfig(**sizes)).eval()
+
+
+def tiny_dalle_pytorch():
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "head_size": 8, "num_hidden_layers": 2}
+    tokens = {"text_vocab_size": 50, "max_text_length": 8, "image_vocab_size": 16, "image_grid_size": 4}
+    return DallePytorchTransformer(DallePytorchTransformerConfig(**sizes, **tokens)).eval()
+
+
 MODELS = {
     "DiscreteVAE": lambda: tiny_dvae().eval(),
     "VQVAE": tiny_vqvae,
@@ -59,6 +81,8 @@ MODELS = {
     "PixelCNN": lambda: tiny_pixelcnn(num_classes=3, condition_num_embeddings=[16], condition_factors=[2]),
     "WaveNet": lambda: tiny_wavenet(condition_num_embeddings=8, condition_factor=2),
     "DalleTransformer": tiny_dalle,
+    "DallePytorchVAE": tiny_dalle_pytorch_vae,
+    "DallePytorchTransformer": tiny_dalle_pytorch,
     "DallePipeline": tiny_pipeline,
     "AudioVQVAEPipeline": tiny_audio_pipeline,
     "VQVAEPipeline": lambda: tiny_vqvae_pipeline(classifier=tiny_classifier(), num_classes=3),

@@ -62,6 +62,28 @@ def test_a_saved_model_comes_back_bit_by_bit(folder):
 
 
 @pytest.mark.parametrize("load", [DiscreteVAE.from_pretrained, AutoModel.from_pretrained])
+def test_the_dtype_may_be_a_name_or_that_of_the_file(folder, load):
+    assert load(folder, dtype="auto").dtype == torch.float32
+    assert load(folder, dtype="bfloat16").dtype == torch.bfloat16
+    DiscreteVAE.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    assert load(folder, dtype="auto").dtype == torch.bfloat16
+
+
+def test_a_variant_is_a_file_of_its_own(folder):
+    model = DiscreteVAE.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, variant="fp16")
+    assert (folder / "model.fp16.safetensors").is_file()
+    refused(folder, WeightsError, "model.safetensors")
+    assert torch.equal(DiscreteVAE.from_pretrained(folder, variant="fp16").state_dict()[KEY], model.state_dict()[KEY])
+
+
+def test_what_transformers_asks_of_every_config_may_be_saved(folder):
+    edit_config(folder, tie_word_embeddings=False)
+    assert DiscreteVAE.from_pretrained(folder).config.tie_word_embeddings is False
+
+
+@pytest.mark.parametrize("load", [DiscreteVAE.from_pretrained, AutoModel.from_pretrained])
 @pytest.mark.parametrize("kept", [-1, -1000, 200, 4])
 def test_a_truncated_file_is_named(folder, load, kept):
     path = folder / "model.safetensors"

@@ -330,6 +330,20 @@ FAMILIES: Mapping[str, ModelFamily] = {
         citations=(citations.DALLE,),
         task="text-to-image",
     ),
+    "DallePytorchVAE": _image_tokenizer(
+        "discrete VAE of DALLE-pytorch",
+        _pictures_to_codes("discrete VAE of DALLE-pytorch"),
+        ("discrete-vae", "dall-e"),
+        citations.DALLE,
+    ),
+    "DallePytorchTransformer": ModelFamily(
+        tags=("dall-e", "prior"),
+        summary=_summary_of_dalle,
+        use=_use_dalle,
+        limits=_limits_of_prior,
+        citations=(citations.DALLE,),
+        task="text-to-image",
+    ),
     "DallePipeline": ModelFamily(
         tags=("dall-e",),
         summary=_summary_of_dalle_pipeline,

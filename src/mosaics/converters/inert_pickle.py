@@ -227,13 +227,15 @@ ANSWERS: dict[str, Callable[..., Any]] = {
     "numpy.dtype": DtypeRecord,
 }
 # Named as arguments of the above, never called.
-BYSTANDERS = (
-    "numpy.ndarray",
-    "torch.Tensor",
-    "torch.nn.parameter.Parameter",
-    "builtins.int",
-    "builtins.long",
-    "builtins.list",
+BYSTANDERS = frozenset(
+    {
+        "builtins.int",
+        "builtins.list",
+        "builtins.long",
+        "numpy.ndarray",
+        "torch.Tensor",
+        "torch.nn.parameter.Parameter",
+    }
 )
 
 

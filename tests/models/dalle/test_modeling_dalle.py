@@ -289,3 +289,24 @@ def test_the_default_configuration_is_the_papers_sequence():
 def test_a_bad_configuration_is_named(fields, message):
     with pytest.raises(Exception, match=message):
         DalleTransformerConfig(**fields)
+
+
+def test_hidden_states_and_attention_weights_are_returned_when_asked_for():
+    model = tiny_dalle()
+    model.set_attn_implementation("eager")
+    text, indices = torch.randint(1, 200, (2, 12)), torch.randint(32, (2, 4, 4))
+    with torch.no_grad():
+        plain = model(text, indices)
+        output = model(text, indices, output_hidden_states=True, output_attentions=True)
+        as_tuple = model(text, indices, return_dict=False)
+        final = model.head_norm(model.final_norm(output.hidden_states[-1]))
+        assert torch.equal(model.image_head(final[:, 11:]), output.image_logits)
+    assert plain.hidden_states is None and plain.attentions is None
+    assert (
+        isinstance(as_tuple, tuple) and torch.equal(as_tuple[0], plain.loss) and torch.equal(plain.loss, output.loss)
+    )
+    assert len(output.hidden_states) == 3 and output.hidden_states[0].shape == (2, 27, 32)
+    for weights in output.attentions:
+        assert weights.shape == (2, 2, 27, 27)
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 2, 27))
+        assert not weights.triu(1).any()

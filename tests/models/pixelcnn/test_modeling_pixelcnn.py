@@ -318,3 +318,10 @@ def test_the_default_configuration_is_the_papers():
 def test_a_bad_configuration_is_named(fields, message):
     with pytest.raises(Exception, match=message):
         PixelCNNConfig(**fields)
+
+
+def test_a_tuple_is_returned_when_asked_for():
+    model, indices = tiny_pixelcnn(), torch.randint(16, (2, 4, 6))
+    with torch.no_grad():
+        loss, logits = model(indices, return_dict=False)
+        assert torch.equal(loss, model(indices).loss) and torch.equal(logits, model(indices).logits)

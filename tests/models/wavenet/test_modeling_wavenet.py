@@ -263,3 +263,10 @@ def test_what_the_model_cannot_use_is_refused():
 def test_a_bad_configuration_is_named(fields, message):
     with pytest.raises(Exception, match=message):
         WaveNetConfig(**fields)
+
+
+def test_a_tuple_is_returned_when_asked_for():
+    model, indices = tiny_wavenet(), torch.randint(16, (2, 10))
+    with torch.no_grad():
+        loss, logits = model(indices, return_dict=False)
+        assert torch.equal(loss, model(indices).loss) and torch.equal(logits, model(indices).logits)

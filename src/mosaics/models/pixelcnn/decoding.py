@@ -41,7 +41,8 @@ def _draw_batch(
     indices = torch.zeros(batch.lanes, height * width, dtype=torch.long, device=batch.uniforms.device)
     decoder.start(batch.lanes, width, batch.class_labels, batch.conditions)
     if batch.prefix is not None:
-        for row, codes in enumerate(batch.prefix.split(width, dim=1)):
+        for row in range(given_rows):
+            codes = batch.prefix[:, row * width : (row + 1) * width]
             indices[:, row * width : (row + 1) * width] = codes
             decoder.read_row(row, codes)
     for row in range(given_rows, height):
