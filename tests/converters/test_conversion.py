@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -82,17 +84,19 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path, sources, monkeypatch
     assert names(tmp_path / "out") == []
 
 
-def test_a_killed_conversion_leaves_no_output_and_the_next_one_works(tmp_path, sources, monkeypatch):
+KILLED = """
+import os, signal, sys
+import mosaics.converters.conversion as conversion
+
+conversion.card_text = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+conversion.convert(sys.argv[2:], sys.argv[1])
+"""
+
+
+def test_a_killed_conversion_leaves_no_output_and_the_next_one_works(tmp_path, sources):
     output = tmp_path / "out" / "dvae"
-    monkeypatch.setattr("mosaics.converters.conversion.card_text", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    child = os.fork()
-    if not child:
-        try:
-            convert(sources, output)
-        finally:
-            os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    monkeypatch.undo()
+    killed = subprocess.run([sys.executable, "-c", KILLED, output, *sources], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not output.exists()
     convert(sources, output)
     assert DiscreteVAE.from_pretrained(output).config.num_embeddings == 24
