@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "mosaics"
 SUFFIXES = {".py", ".pyi", ".typed"}
-IN_SOURCE = ("README.md", "LICENSE", "pyproject.toml")
+IN_SOURCE = ("README.md", "LICENSE", "pyproject.toml")  # beside the package: what it is built from
 FOREIGN = re.compile(r"(^|/)(outputs|site|dist|build|\.cache|\.venv|\.git|__pycache__|\.ci)/|\.py[cod]$")
 
 

@@ -49,7 +49,8 @@ def _folder(variable: str, default: Path, needed: str) -> Path:
     if not (folder / needed).is_file():
         if variable in os.environ:
             raise FileNotFoundError(f"{variable}={folder} has no {needed}: name the folder `tests` of a source tree.")
-        pytest.skip(f"{needed} is not in {folder}: run `make test-hf`, or set {variable}", allow_module_level=True)
+        remedy = "run `make test-hf`, or set" if variable == TRANSFORMERS else "set"
+        pytest.skip(f"{needed} is not in {folder}: {remedy} {variable}", allow_module_level=True)
     return folder
 
 

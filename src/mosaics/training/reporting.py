@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from mosaics.training.config import TrainingConfig
+from mosaics.training.curves import draw_curves
 from mosaics.training.image_grid import image_grid
 from mosaics.training.sessions import SessionRecord
 
@@ -134,6 +135,11 @@ class Reporter:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def draw_curves(self) -> None:
+        """Draws all numbers as `output_dir/curves.png`, if matplotlib is installed."""
+        if self._file is not None and draw_curves(self._file.path, self.output_dir / "curves.png"):
+            self.say(f"Curves: {self.output_dir / 'curves.png'}")
 
     def close(self) -> None:
         """Closes the progress bar and the trackers."""

@@ -272,6 +272,7 @@ class TrainingRun:
                 write_model(self.unwrapped_model, state, self.output_dir, self.processing_class)
         self.accelerator.wait_for_everyone()
         self._finished = True
+        self._reporter.draw_curves()
         self._reporter.close()
         if self.config.push_to_hub and self.is_main_process:
             self._reporter.say(f"Uploaded to {push_to_hub(self.config, self.unwrapped_model, self.step)}")
