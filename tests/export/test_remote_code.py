@@ -81,7 +81,11 @@ def loaded(tmp_path_factory):
 
 
 def assert_same(found, expected, path=""):
-    if isinstance(expected, torch.Tensor):
+    if isinstance(expected, torch.Tensor) and expected.is_floating_point() and ".parameters" not in path:
+        torch.testing.assert_close(
+            found, expected, rtol=1e-5, atol=1e-6
+        )  # another number of threads may round otherwise
+    elif isinstance(expected, torch.Tensor):
         assert torch.equal(found, expected), path
     elif hasattr(expected, "items"):
         assert set(found) == set(expected), path
