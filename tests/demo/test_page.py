@@ -67,7 +67,7 @@ def test_opening_the_tab_again_keeps_the_canvas(handlers):
     [
         (ValueError("<b>top_k</b> is wrong"), "&lt;b&gt;top_k&lt;/b&gt; is wrong"),
         (torch.OutOfMemoryError("at 0x7f"), "Not enough memory"),
-        (KeyError("/root/secret"), "its log says why"),
+        (KeyError("/private/secret"), "its log says why"),
     ],
 )
 def test_errors_become_messages_without_markup_and_without_secrets(error, said, caplog):

@@ -290,6 +290,15 @@ OTHER = ModelFamily(
     library_name="transformers",
 )
 
+DALLE_TRANSFORMER = ModelFamily(
+    tags=("dall-e", "prior"),
+    summary=_summary_of_dalle,
+    use=_use_dalle,
+    limits=_limits_of_prior,
+    citations=(citations.DALLE,),
+    task="text-to-image",
+)
+
 FAMILIES: Mapping[str, ModelFamily] = {
     "DiscreteVAE": _image_tokenizer(
         "discrete VAE", _pictures_to_codes("discrete VAE"), ("discrete-vae", "dall-e"), citations.DALLE
@@ -322,28 +331,14 @@ FAMILIES: Mapping[str, ModelFamily] = {
         citations=(citations.WAVENET,),
         task="other",
     ),
-    "DalleTransformer": ModelFamily(
-        tags=("dall-e", "prior"),
-        summary=_summary_of_dalle,
-        use=_use_dalle,
-        limits=_limits_of_prior,
-        citations=(citations.DALLE,),
-        task="text-to-image",
-    ),
+    "DalleTransformer": DALLE_TRANSFORMER,
     "DallePytorchVAE": _image_tokenizer(
         "discrete VAE of DALLE-pytorch",
         _pictures_to_codes("discrete VAE of DALLE-pytorch"),
         ("discrete-vae", "dall-e"),
         citations.DALLE,
     ),
-    "DallePytorchTransformer": ModelFamily(
-        tags=("dall-e", "prior"),
-        summary=_summary_of_dalle,
-        use=_use_dalle,
-        limits=_limits_of_prior,
-        citations=(citations.DALLE,),
-        task="text-to-image",
-    ),
+    "DallePytorchTransformer": DALLE_TRANSFORMER,
     "DallePipeline": ModelFamily(
         tags=("dall-e",),
         summary=_summary_of_dalle_pipeline,

@@ -106,7 +106,7 @@ def inception_distance(
         Unavailable: The package or the weights are missing.
     """
     try:
-        import torch_fidelity  # noqa: F401
+        import torch_fidelity  # noqa: F401 - torchmetrics imports it, and says less when it is missing
     except ImportError as error:
         raise Unavailable(
             "FID needs the Inception network of torch-fidelity: `pip install torch-fidelity`."

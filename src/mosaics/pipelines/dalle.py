@@ -72,7 +72,7 @@ class DallePipeline(PretrainedPipelineMixin, DiffusionPipeline):
     root_config_class = DallePipelineConfig  # the config.json that transformers looks for
     model_cpu_offload_seq = "transformer->dvae->clip"
     _optional_components = ["clip", "clip_processor"]  # noqa: RUF012 - the form diffusers expects
-    _callback_tensor_inputs = ["indices"]  # noqa: RUF012
+    _callback_tensor_inputs = ["indices"]  # noqa: RUF012 (the form the library expects)
 
     def __init__(
         self,

@@ -80,7 +80,7 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
         "classifier",
         "classifier_processor",
     ]
-    _callback_tensor_inputs = ["indices"]  # noqa: RUF012
+    _callback_tensor_inputs = ["indices"]  # noqa: RUF012 (the form the library expects)
 
     def __init__(
         self,

@@ -12,10 +12,10 @@ class DiscreteVAEImageProcessor(PilBackend):
     Transparent pictures are composited on white. Save it beside the weights and load it with `AutoImageProcessor`.
     """
 
-    model_input_names = ["pixel_values"]  # noqa: RUF012
+    model_input_names = ["pixel_values"]  # noqa: RUF012 (the form the library expects)
     resample = PILImageResampling.LANCZOS
     size = {"shortest_edge": 256}  # noqa: RUF012 - the class attributes are transformers' way to name defaults
-    crop_size = {"height": 256, "width": 256}  # noqa: RUF012
+    crop_size = {"height": 256, "width": 256}  # noqa: RUF012 (the form the library expects)
     default_to_square = False
     do_resize = True
     do_center_crop = True

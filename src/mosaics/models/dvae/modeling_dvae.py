@@ -161,7 +161,7 @@ class DiscreteVAEPreTrainedModel(MosaicsPreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = "image"
     _no_split_modules = ["BottleneckBlock"]  # noqa: RUF012 (the form transformers expects)
-    _keep_in_fp32_modules_strict = ["encoder.output"]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = ["encoder.output"]  # noqa: RUF012 (the form transformers expects)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
