@@ -117,6 +117,7 @@ def main() -> None:
     source = (arguments.dataset, dvae.config.image_size, arguments.dataset_options, {"emoji": emoji_scenes})
     if arguments.codes is not None:
         train_data = CodesDataset(arguments.codes, codebook_id=codebook_id(dvae))
+        train_data.captions("to train a DALL-E")  # an error now rather than in the first batch
     else:
         train_data = load_train_data(*source)
     eval_data = load_eval_data(*source, split=arguments.eval_split, num_samples=arguments.num_eval_samples)

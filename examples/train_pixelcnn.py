@@ -12,14 +12,14 @@ class labels, it is conditioned on them too. With `--vqvae` samples of every eva
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
 from transformers import AutoModel, PreTrainedModel, set_seed
 
 from mosaics import PixelCNN, PixelCNNConfig, VQVAEPipeline
-from mosaics.data import PriorCodes, load_prior_codes
+from mosaics.data import PriorCodes, PriorCodesArguments
 from mosaics.models.codebook_identity import level_codebook_ids
 from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, parse_arguments
 
@@ -28,19 +28,9 @@ NUM_PICTURES = 16
 
 @strict
 @dataclass
-class Arguments:
+class Arguments(PriorCodesArguments):
     """The codes, the tokenizer that made them, and the network."""
 
-    codes: str = field(default="outputs/codes", metadata={"help": "Folder that encode_codes.py wrote."})
-    eval_codes: str | None = field(
-        default=None, metadata={"help": "Folder of other codes to evaluate on; the last of --codes if not given."}
-    )
-    num_eval_samples: int = field(default=512, metadata={"help": "Held-out samples to evaluate on, at most."})
-    level: int = field(default=1, metadata={"help": "Level of a VQ-VAE-2 whose codes are learnt; 1 is the top."})
-    classes: Literal["labels", "captions", "none"] = field(
-        default="labels",
-        metadata={"help": "Classes: the labels of the codes, if they have any, or each different caption, or none."},
-    )
     vqvae: str | None = field(
         default=None,
         metadata={
@@ -122,14 +112,7 @@ def main() -> None:
     vqvae = None
     if arguments.vqvae is not None:
         vqvae = AutoModel.from_pretrained(arguments.vqvae).eval().requires_grad_(False)
-    train_data, eval_data = load_prior_codes(
-        arguments.codes,
-        arguments.eval_codes,
-        num_eval_samples=arguments.num_eval_samples,
-        level=arguments.level,
-        classes=arguments.classes,
-        codebook_id=None if vqvae is None else level_codebook_ids(vqvae),
-    )
+    train_data, eval_data = arguments.load(None if vqvae is None else level_codebook_ids(vqvae))
     model = PixelCNN(config_for(arguments, train_data))
     run = TrainingRun(config, model, train_data, eval_data, script_arguments=arguments)
     if vqvae is not None:

@@ -11,14 +11,14 @@ are saved as wav files. A grid of codes (h, w) is read as a sequence of h * w co
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
 from transformers import set_seed
 
 from mosaics import AudioVQVAE, WaveNet, WaveNetConfig
-from mosaics.data import PriorCodes, load_prior_codes, write_sound
+from mosaics.data import PriorCodes, PriorCodesArguments, write_sound
 from mosaics.models.codebook_identity import level_codebook_ids
 from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, parse_arguments
 
@@ -27,24 +27,12 @@ NUM_SOUNDS = 4
 
 @strict
 @dataclass
-class Arguments:
+class Arguments(PriorCodesArguments):
     """The codes, the tokenizer that made them, and the network."""
 
-    codes: str = field(default="outputs/codes", metadata={"help": "Folder of codes, as encode_codes.py writes them."})
-    eval_codes: str | None = field(
-        default=None, metadata={"help": "Folder of other codes to evaluate on; the last of --codes if not given."}
-    )
-    num_eval_samples: int = field(default=512, metadata={"help": "Held-out samples to evaluate on, at most."})
     crop_length: int | None = field(
         default=None,
         metadata={"help": "Train on random stretches of this many codes; on whole sequences if not given."},
-    )
-    level: int = field(
-        default=1, metadata={"help": "Level whose codes are learnt, if there are several; 1 is the top."}
-    )
-    classes: Literal["labels", "captions", "none"] = field(
-        default="labels",
-        metadata={"help": "Classes: the labels of the codes, if they have any, or each different caption, or none."},
     )
     vqvae: str | None = field(
         default=None, metadata={"help": "The AudioVQVAE that made the codes; writes sounds at every evaluation."}
@@ -116,14 +104,7 @@ def main() -> None:
     vqvae = None
     if arguments.vqvae is not None:
         vqvae = AudioVQVAE.from_pretrained(arguments.vqvae).eval().requires_grad_(False)
-    train_data, eval_data = load_prior_codes(
-        arguments.codes,
-        arguments.eval_codes,
-        num_eval_samples=arguments.num_eval_samples,
-        level=arguments.level,
-        classes=arguments.classes,
-        codebook_id=None if vqvae is None else level_codebook_ids(vqvae),
-    )
+    train_data, eval_data = arguments.load(None if vqvae is None else level_codebook_ids(vqvae))
     model = WaveNet(config_for(arguments, train_data))
     run = TrainingRun(config, model, train_data, eval_data, script_arguments=arguments)
     if vqvae is not None:

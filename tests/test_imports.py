@@ -25,7 +25,7 @@ ALLOWED = {
     "lazy_imports": set(),
     "registration": {"pipelines", "models"},
     "__init__": {"registration"},
-    "converters": {"converters", "models", "__version__"},
+    "converters": {"converters", "models", "cards", "__version__"},
     "demo": {"demo", "pipelines", "data", "sampling"},
     "cli": {"cli", "pipelines", "models", "data", "evaluation", "training", "converters", "demo"},
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from mosaics.cards import model_card
+from mosaics.cards import WeightsOrigin, converted_card, model_card
 from mosaics.pipelines.default import CHECKPOINTS
 from testing_utils import tiny_dvae
 
@@ -23,8 +23,9 @@ def test_a_card_has_its_header_and_headings(path):
 
 
 def test_a_generated_card_has_the_headings_of_the_template():
-    card = model_card(tiny_dvae(), "user/dvae")
-    assert [line[3:] for line in card.text.splitlines() if line.startswith("## ")] == HEADINGS
+    origin = WeightsOrigin("dvae", "A dVAE.", "https://example.com", "mit", "It is free.", ("a.pt",), "0.1")
+    for card in (model_card(tiny_dvae(), "user/dvae"), converted_card([tiny_dvae()], origin)):
+        assert [line[3:] for line in card.text.splitlines() if line.startswith("## ")] == HEADINGS
 
 
 def test_every_embedded_checkpoint_has_a_card_and_fits_the_package():

@@ -5,7 +5,7 @@
 
 A step is forward and backward of the commitment loss and of what a decoder would send back, and the update of the
 codebook. Each engine runs in a process of its own, so that its peak memory can be read: the largest resident size
-minus that before the first step. The best of `--repeats` steps counts. Speeds depend on the machine and on what else
+minus that before the first step of this size, after a tiny one that loads the libraries. The best of `--repeats` steps counts. Speeds depend on the machine and on what else
 it does; the ratios of one run are what to compare.
 
 vector-quantize-pytorch is optional (`pip install vector-quantize-pytorch`). The quantizer of diffusers has no EMA, so
@@ -88,16 +88,20 @@ def measure(name: str, size: tuple[int, int, int], arguments: argparse.Namespace
     if step is None:
         result.send(None)
         return
-    features = torch.randn(1, dim, count, 1).requires_grad_()
-    upstream = torch.randn(1, dim, count, 1)
-    before, best = peak_bytes(), float("inf")
-    for _ in range(arguments.repeats):
-        features.grad = None
-        start = time.process_time()
-        quantized, loss = step(features)
-        (loss + (quantized * upstream).mean()).backward()
-        best = min(best, time.process_time() - start)
+    time_step(step, torch.randn(2, 1, dim, 64, 1))
+    inputs = torch.randn(2, 1, dim, count, 1)
+    before = peak_bytes()
+    best = min(time_step(step, inputs) for _ in range(arguments.repeats))
     result.send((best, peak_bytes() - before))
+
+
+def time_step(step: Step, inputs: torch.Tensor) -> float:
+    """Seconds of one step on features and on what a decoder sends back."""
+    features, upstream = inputs[0].requires_grad_(), inputs[1]
+    start = time.process_time()
+    quantized, loss = step(features)
+    (loss + (quantized * upstream).mean()).backward()
+    return time.process_time() - start
 
 
 def in_new_process(name: str, size: tuple[int, int, int], arguments: argparse.Namespace) -> tuple[float, int] | None:

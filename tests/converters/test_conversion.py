@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 import mosaics
 from converters.openai_modules import Decoder, Encoder, save_halves
@@ -40,8 +41,16 @@ def test_the_folder_says_where_its_weights_come_from(tmp_path, sources):
     for record, path in zip(provenance["sources"], sources, strict=True):
         data = path.read_bytes()
         assert record == {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    card = (folder / "README.md").read_text()
-    assert card.startswith("---\nlicense: ") and "DiscreteVAE.from_pretrained" in card
+    card = ModelCard.load(folder / "README.md")
+    assert (card.data.license, card.data.library_name, card.data.tags[:2]) == (
+        "other",
+        "mosaics",
+        ["mosaics", "converted"],
+    )
+    assert provenance["project"] in card.text and "MIT" in card.text and mosaics.__version__ in card.text
+    assert all(f"`{path.name}`" in card.text for path in sources)
+    program = card.text.split("```python\n")[1].split("```")[0]
+    subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=folder, check=True)
     assert oct(folder.stat().st_mode & 0o777) == oct(0o777 & ~current_umask())
 
 

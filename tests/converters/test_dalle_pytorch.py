@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import mosaics
@@ -216,6 +217,9 @@ def test_with_its_tokenizer_it_is_a_whole_pipeline(tmp_path, monkeypatch):
     assert (
         json.loads((tmp_path / "pipe" / "conversion.json").read_text())["dropped"]["opt_state"] == "state of training"
     )
+    card = ModelCard.load(tmp_path / "pipe" / "README.md")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-to-image")
+    assert 'DallePipeline.from_pretrained(".")' in card.text and "what was left out" in card.text
 
 
 def test_without_a_tokenizer_the_card_says_how_to_join_the_parts(tmp_path):

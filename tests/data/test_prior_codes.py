@@ -75,12 +75,15 @@ def test_codes_to_evaluate_on_have_the_numbers_of_the_training_classes(tmp_path)
 
 
 def test_what_the_folder_has_not_is_refused(tmp_path):
-    folder = write(tmp_path, 2)
+    folder = write(tmp_path / "codes", 2)
     for level in (0, 3):
         with pytest.raises(CodesError, match=f"2 level.*got level={level}"):
             load_prior_codes(folder, num_eval_samples=2, level=level)
-    with pytest.raises(CodesError, match="no captions"):
+    with pytest.raises(CodesError, match="no captions, which are needed to make classes of them"):
         load_prior_codes(folder, num_eval_samples=2, classes="captions")
+    captioned = write(tmp_path / "captioned", 2, captions=True)
+    with pytest.raises(CodesError, match="no captions"):
+        load_prior_codes(captioned, write(tmp_path / "silent", 2), num_eval_samples=2, classes="captions")
     with pytest.raises(ValueError, match="labels, captions, none"):
         load_prior_codes(folder, num_eval_samples=2, classes="words")
     with pytest.raises(ValueError, match="num_eval_samples"):

@@ -47,6 +47,15 @@ def test_a_click_in_the_other_mode_chooses_the_code_that_is_there(handlers):
     assert note == "**Code 5** in row 1, column 1."
 
 
+def test_a_click_without_two_coordinates_is_refused(handlers):
+    canvas = handlers.open(None)[3]
+    event = gr.SelectData(None, {"index": 5, "value": None})
+    with pytest.raises(ValueError, match="two coordinates, got 5"):
+        handlers.click(canvas, PAINT, 5, event)
+    with pytest.raises(ValueError, match="two coordinates, got 5"):
+        handlers.choose_at(event)
+
+
 def test_a_picture_becomes_the_grid_of_its_codes(handlers, tmp_path):
     Image.linear_gradient("L").save(tmp_path / "gradient.png")
     canvas = handlers.read(handlers.open(None)[3], str(tmp_path / "gradient.png"))[0]

@@ -30,6 +30,11 @@ class Visitor:
             if item["backend_fn"] and [number, event] in [list(target) for target in item["targets"]]
         )
 
+    def place(self, function: dict, label: str) -> int:
+        """Where among the values of a request that of a component stands."""
+        parts = {item["id"]: item["props"].get("label") for item in self.config["components"]}
+        return [parts[number] for number in function["inputs"]].index(label)
+
     def values(self, function: dict) -> list:
         """The values that the page starts with."""
         parts = {item["id"]: item for item in self.config["components"]}
@@ -84,23 +89,23 @@ def test_a_request_within_bounds_is_drawn(visitor):
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "said"),
+    ("label", "value", "said"),
     [
-        (0, "lion " * 1000, "characters; at most 500"),
-        (0, "", "prompt is empty"),
-        (0, "\ud800", "surrogate"),
-        (1, 10**6, "greater than maximum value 512"),
-        (2, 10**6, "greater than maximum value 64"),
-        (3, -1, "less than minimum value 0"),
-        (7, "2**3", "The seed must be an integer"),
-        (0, {"path": METADATA, "meta": {"_type": "gradio.FileData"}}, "not from addresses"),
-        (7, {"path": METADATA, "meta": {"_type": "gradio.FileData"}}, "not from addresses"),
+        ("What to draw", "lion " * 1000, "characters; at most 500"),
+        ("What to draw", "", "prompt is empty"),
+        ("What to draw", "\ud800", "surrogate"),
+        ("Candidates drawn", 10**6, "greater than maximum value 512"),
+        ("Pictures shown", 10**6, "greater than maximum value 64"),
+        ("Temperature", -1, "less than minimum value 0"),
+        ("Seed", "2**3", "The seed must be an integer"),
+        ("What to draw", {"path": METADATA, "meta": {"_type": "gradio.FileData"}}, "not from addresses"),
+        ("Seed", {"path": METADATA, "meta": {"_type": "gradio.FileData"}}, "not from addresses"),
     ],
 )
-def test_a_request_out_of_bounds_gets_a_message(visitor, place, value, said):
+def test_a_request_out_of_bounds_gets_a_message(visitor, label, value, said):
     function = visitor.function("draw-button", "click")
     data = ["a lion", 1, 1, *visitor.values(function)[3:]]
-    data[place] = value
+    data[visitor.place(function, label)] = value
     assert said in error_of(visitor.ask(function, data))
 
 

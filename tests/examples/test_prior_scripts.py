@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from example_scripts import run_script
+from example_scripts import training as example_training
 from mosaics import PixelCNN, WaveNet
-from mosaics.data import CodeGrid, CodesDescription, CodesWriter
+from mosaics.data import CodeGrid, CodesDescription, CodesError, CodesWriter
 from mosaics.models.codebook_identity import codebook_id
-from testing_utils import tiny_dvae
+from testing_utils import tiny_dvae, tiny_tokenizer
 
 PIXELCNN = '{"hidden_size": 16, "num_layers": 3, "num_attention_layers": 1, "num_attention_heads": 2}'
 WAVENET = '{"hidden_size": 16, "skip_size": 16, "num_stacks": 1, "layers_per_stack": 3}'
@@ -81,6 +82,24 @@ def test_samples_are_decoded_to_pictures(trained, tmp_path):
     with Image.open(next((tmp_path / "images").glob("samples-*.png"))) as grid:
         assert grid.width > 64
     assert PixelCNN.from_pretrained(tmp_path).config.num_classes is None
+
+
+def test_a_dalle_is_not_trained_on_codes_without_captions(trained, tmp_path):
+    dvae, tokenizer = tiny_dvae(), tiny_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    description = CodesDescription(CodeGrid(codebook_id(dvae), dvae.config.num_embeddings, (4, 4)), num_samples=8)
+    writer = CodesWriter(tmp_path / "silent", description)
+    for shard in writer:
+        shard.append(torch.zeros(8, 4, 4, dtype=torch.int64))
+    writer.finish()
+    with pytest.raises(CodesError, match=r"silent has no captions, which are needed to train a DALL-E: encode"):
+        run_script(
+            "train_dalle.py",
+            *example_training(tmp_path / "out"),
+            *("--codes", str(tmp_path / "silent"), "--dvae", str(trained / "dvae")),
+            *("--tokenizer", str(tmp_path / "tokenizer")),
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_codes_of_another_tokenizer_are_refused(trained, tmp_path):

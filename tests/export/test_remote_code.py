@@ -16,6 +16,9 @@ from transformers import AutoModel
 from mosaics import VQVAE, AudioVQVAE, AudioVQVAEConfig, DiscreteVAE, VQVAEConfig
 from mosaics.export import export_remote_code
 from mosaics.export.flat_source import ExportError, flatten
+from mosaics.models.dalle.dalle_pytorch import DallePytorchTransformer, DallePytorchTransformerConfig
+from mosaics.models.dalle_pytorch_vae import DallePytorchVAE, DallePytorchVAEConfig
+from mosaics.models.vqgan import VQGAN, VQGANConfig
 from testing_utils import tiny_clip, tiny_dalle, tiny_dvae, tiny_pixelcnn, tiny_tokenizer, tiny_vqvae2, tiny_wavenet
 
 SCRIPT = Path(__file__).with_name("load_without_mosaics.py")
@@ -45,6 +48,34 @@ def cases():
     sound = torch.rand(2, 1, 640, generator=torch.Generator().manual_seed(0)) - 0.5
     dalle = tiny_dalle()
     text = codes(2, 12, high=300)
+    vqgan = seeded(
+        VQGAN,
+        VQGANConfig(
+            image_size=16,
+            num_embeddings=16,
+            embedding_dim=4,
+            latent_channels=4,
+            hidden_size=32,
+            channel_multipliers=[1, 1],
+            num_residual_layers=1,
+            attention_levels=[],
+        ),
+    )
+    dalle_pytorch = seeded(
+        DallePytorchTransformer,
+        DallePytorchTransformerConfig(
+            hidden_size=32,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            head_size=12,
+            text_vocab_size=300,
+            max_text_length=12,
+            image_vocab_size=32,
+            image_grid_size=4,
+            attention_types=["full", "axial_row", "axial_col", "conv_like"],
+            rotary_size=12,
+        ),
+    )
     return {
         "DiscreteVAE": (tiny_dvae().eval(), {"encode": tokenizer, "decode": [codes(2, 4, 4)], "forward": tokenizer}),
         "VQVAE": (
@@ -56,6 +87,17 @@ def cases():
         "DalleTransformer": (dalle, {"forward": [text, codes(2, 4, 4, high=32)], "generate": [text, 2]}),
         "PixelCNN": (tiny_pixelcnn(), {"forward": [codes(2, 4, 6)], "generate": [2]}),
         "WaveNet": (tiny_wavenet(), {"forward": [codes(2, 20)], "generate": [2, 12]}),
+        "VQGAN": (vqgan, {"encode": tokenizer, "decode": [codes(2, 8, 8)], "forward": tokenizer}),
+        "DallePytorchVAE": (
+            seeded(
+                DallePytorchVAE, DallePytorchVAEConfig(image_size=16, num_layers=2, hidden_size=8, num_embeddings=32)
+            ),
+            {"encode": tokenizer, "decode": [codes(2, 4, 4)], "forward": tokenizer},
+        ),
+        "DallePytorchTransformer": (
+            dalle_pytorch,
+            {"forward": [text, codes(2, 4, 4, high=32)], "generate": [text, 2]},
+        ),
     }
 
 

@@ -7,9 +7,17 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from mosaics.cards.families import family_of
+from mosaics.cards.layout import lay_out, num_parameters
 from mosaics.cards.measurement import Measurement
 from mosaics.cards.run_folder import TrainingRunFacts, find_run, read_run
-from mosaics.cards.sections import data_section, evaluation_section, limits_section, training_section, use_section
+from mosaics.cards.sections import (
+    citation_section,
+    data_section,
+    evaluation_section,
+    limits_section,
+    training_section,
+    use_section,
+)
 
 
 def model_card(
@@ -46,7 +54,7 @@ def model_card(
     found = _runs_of(parts, runs)
     datasets = list(datasets) if datasets is not None else _datasets(found.values())
     measurements = [*_measurements(found), *evaluation]
-    data = ModelCardData(
+    header = ModelCardData(
         license=license or "unknown",
         library_name=family.library_name,
         pipeline_tag=family.pipeline_tag,
@@ -56,20 +64,18 @@ def model_card(
         model_name=repo_id.split("/")[-1],
         eval_results=_eval_results(family.task, measurements, datasets),
     )
-    sections = {
-        "Use": use_section(model, family, repo_id, remote_code),
-        "Data": data_section(found, datasets),
-        "Training": training_section(found),
-        "Evaluation": evaluation_section(measurements),
-        "Limits": limits_section([*family.limits(model), *limits]),
-        "Citation": "\n\n".join(f"```bibtex\n{entry}\n```" for entry in family.citations) or "Not stated.",
-    }
-    body = "\n\n".join(f"## {heading}\n\n{text.strip()}" for heading, text in sections.items())
-    size = sum(parameter.numel() for part in parts.values() for parameter in part.parameters())
-    licence = f"Licence of the weights: {license or 'not stated'}."
-    introduction = f"{family.summary(model)} {size:,} parameters. {licence}"
-    header = data.to_yaml(line_break="\n")
-    return ModelCard(f"---\n{header}\n---\n\n# {repo_id.split('/')[-1]}\n\n{introduction}\n\n{body}\n")
+    size = num_parameters(parts.values())
+    return lay_out(
+        header,
+        title=repo_id.split("/")[-1],
+        introduction=f"{family.summary(model)} {size} Licence of the weights: {license or 'not stated'}.",
+        use=use_section(family.use(model, repo_id), repo_id if remote_code else None),
+        data=data_section(found, datasets),
+        training=training_section(found),
+        evaluation=evaluation_section(measurements),
+        limits=limits_section([*family.limits(model), *limits]),
+        citation=citation_section(family.citations),
+    )
 
 
 def _parts(model: Any) -> dict[str, Any]:

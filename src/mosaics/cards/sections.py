@@ -1,11 +1,9 @@
 """The sections of a card, each the text of one heading."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import yaml
 
-from mosaics.cards.families import ModelFamily
 from mosaics.cards.measurement import Measurement
 from mosaics.cards.run_folder import TrainingRunFacts
 
@@ -13,13 +11,13 @@ NOT_STATED = "Not stated."
 COMMAND_WIDTH = 120
 
 
-def use_section(model: Any, family: ModelFamily, repo_id: str, remote_code: bool) -> str:
-    """A program that runs, and another for who has no Mosaics."""
-    text = f"```python\n{family.use(model, repo_id)}```\n"
-    if remote_code:
+def use_section(program: str, repo_with_code: str | None = None) -> str:
+    """A program that runs, and another for who has no Mosaics if the repository holds the model's code."""
+    text = f"```python\n{program.rstrip()}\n```\n"
+    if repo_with_code is not None:
         text += (
             "\nWithout Mosaics, with the code in this repository:\n\n```python\nfrom transformers import AutoModel\n\n"
-            f'model = AutoModel.from_pretrained("{repo_id}", trust_remote_code=True).eval()\n```\n'
+            f'model = AutoModel.from_pretrained("{repo_with_code}", trust_remote_code=True).eval()\n```\n'
         )
     return text
 
@@ -58,10 +56,11 @@ def _run(run: TrainingRunFacts) -> str:
     steps = None if run.step is None else f"{run.step:,}"
     if steps and "samples_per_step" in settings:
         steps += f" of {settings['samples_per_step']:,} samples"
+    precision = settings.get("mixed_precision")
     facts = {
         "Steps": steps,
         "Seed": settings.get("seed"),
-        "Precision": {"no": "float32"}.get(settings.get("mixed_precision"), settings.get("mixed_precision")),
+        "Precision": "float32" if precision == "no" else precision,
         "Processes": last and last.num_processes,
         "Hardware": last and last.hardware,
         "Time": run.sessions and _duration(sum(session.seconds for session in run.sessions)),
@@ -109,3 +108,8 @@ def evaluation_section(measurements: Sequence[Measurement]) -> str:
 def limits_section(limits: Sequence[str]) -> str:
     """What it cannot do."""
     return "\n".join(f"- {sentence}" for sentence in limits) if limits else NOT_STATED
+
+
+def citation_section(entries: Iterable[str]) -> str:
+    """The papers, as BibTeX, each once."""
+    return "\n\n".join(f"```bibtex\n{entry}\n```" for entry in dict.fromkeys(entries)) or NOT_STATED

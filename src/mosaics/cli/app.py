@@ -6,7 +6,7 @@ Nothing here imports torch: each command imports what it needs when it runs, so 
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -92,5 +92,13 @@ def one_line(error: BaseException) -> str:
     return message
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *place: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """As `warnings.showwarning`, without the place."""
     typer.echo(f"mosaics: warning: {' '.join(str(message).split())}", err=True)

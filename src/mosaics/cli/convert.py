@@ -1,7 +1,7 @@
 """`mosaics convert`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -35,17 +35,16 @@ def convert(
     The result is a folder that Mosaics loads. Nothing in the files is executed, and what comes of them is loaded again
     and compared with the source before it appears.
     """
-    if not list_formats:
-        if not sources:
-            raise typer.BadParameter("give the files to convert, or --list.", param_hint="SOURCE")
-        if output is None:
-            raise typer.BadParameter("name the folder to write.", param_hint="--output")
+    if list_formats:
+        _list(json)
+        return
+    if not sources:
+        raise typer.BadParameter("give the files to convert, or --list.", param_hint="SOURCE")
+    if output is None:
+        raise typer.BadParameter("name the folder to write.", param_hint="--output")
     from mosaics.converters import FORMATS
     from mosaics.converters import convert as convert_weights
 
-    if list_formats:
-        _list(FORMATS, json)
-        return
     if format is not None and format not in FORMATS:
         raise typer.BadParameter(f"{format!r} is not known; known are {', '.join(FORMATS)}.", param_hint="--format")
     report = convert_weights(sources if len(sources) > 1 else sources[0], output, format=format, dtype=dtype)
@@ -62,10 +61,12 @@ def convert(
         typer.echo(f"left out {key}: {reason}")
 
 
-def _list(formats: Any, json: bool) -> None:
+def _list(json: bool) -> None:
+    from mosaics.converters import FORMATS
+
     if json:
         fields = ("description", "sources", "project", "weights_license")
-        print_json({name: {field: getattr(form, field) for field in fields} for name, form in formats.items()})
+        print_json({name: {field: getattr(form, field) for field in fields} for name, form in FORMATS.items()})
         return
-    for name, form in formats.items():
+    for name, form in FORMATS.items():
         typer.echo(f"{name}\n  {form.description}\n  needs: {', '.join(form.sources)}\n  from: {form.project}")

@@ -79,7 +79,7 @@ def evaluate_checkpoint(source: str | None, task: Task, kind: str | None) -> lis
         results.append(_generation(folder, task))
     if not results:
         raise ValueError(
-            f"none of the metrics {', '.join(task.metrics)} is one of {kind or 'what this checkpoint does'}."
+            f"none of the metrics {', '.join(task.metrics or ())} is one of {kind or 'what this checkpoint does'}."
         )
     for result in results:
         result.checkpoint = checkpoint_name(source, folder)

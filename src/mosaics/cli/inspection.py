@@ -127,7 +127,7 @@ def _codes(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     if not is_image_tokenizer(model):
         return {}
     levels = tokenizer_levels(model)
-    ids = []
+    ids: list[str | None] = []
     for level in levels:
         try:
             ids.append(codebook_id(level.owner))

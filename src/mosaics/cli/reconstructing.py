@@ -101,9 +101,12 @@ def codes_bytes(indices: torch.Tensor | tuple[torch.Tensor, ...], number: int) -
     """One picture's codes as an npz file: `indices`, or `indices_0`, `indices_1`, ... of several levels, top first."""
     several = isinstance(indices, tuple | list)
     grids = indices if several else (indices,)
-    arrays = [grid[number].cpu().numpy().astype(np.int64) for grid in grids]
+    arrays: dict[str, Any] = {
+        f"indices_{level}" if several else "indices": grid[number].cpu().numpy().astype(np.int64)
+        for level, grid in enumerate(grids)
+    }
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{f"indices_{level}" if several else "indices": a for level, a in enumerate(arrays)})
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 

@@ -32,7 +32,7 @@ def read_requests(
     return prompts, list(class_labels)
 
 
-def check_requests(pipe: Any, prompts: Sequence[str], class_labels: Sequence[str]) -> list[str | int | None]:
+def check_requests(pipe: Any, prompts: Sequence[str], class_labels: Sequence[str]) -> Sequence[str | int | None]:
     """The requests as the pipeline reads them; all are checked before the first is drawn.
 
     Raises:

@@ -118,7 +118,7 @@ def _prepare(part: ConvertedPart, dtype: torch.dtype | None) -> dict[str, torch.
     if dtype is None:
         dtypes = [tensor.dtype for tensor in weights.values() if tensor.is_floating_point()]
         dtype = functools.reduce(torch.promote_types, dtypes)
-    part.model.to(dtype)
+    part.model.to(dtype)  # pyrefly: ignore[bad-argument-type] - transformers' wrapper looks like a function
     places: set[int] = set()
     for key, tensor in weights.items():
         tensor = cast(tensor, torch.float32 if _stays_float32(part, key) else dtype).contiguous()

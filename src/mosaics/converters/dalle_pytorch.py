@@ -99,7 +99,8 @@ class DallePytorchFormat(ForeignFormat):
             parts,
             write_others=_write_others(tokenizer, type(tokenizer_part.model).__name__),
             left_out=left_out,
-            use=_use(tokenizer, type(tokenizer_part.model).__name__),
+            use="" if tokenizer is not None else _use(type(tokenizer_part.model).__name__),
+            is_pipeline=tokenizer is not None,
         )
 
 
@@ -276,9 +277,8 @@ def _write_others(tokenizer: PreTrainedTokenizerFast | None, image_tokenizer: st
     return write
 
 
-def _use(tokenizer: PreTrainedTokenizerFast | None, image_tokenizer: str) -> str:
-    if tokenizer is not None:
-        return 'from mosaics import DallePipeline\n\npipe = DallePipeline.from_pretrained(".")'
+def _use(image_tokenizer: str) -> str:
+    """How the parts are joined by hand."""
     return (
         f"from mosaics import DallePipeline, DallePytorchTransformer, {image_tokenizer}\n\n"
         'transformer = DallePytorchTransformer.from_pretrained(".", subfolder="transformer")\n'

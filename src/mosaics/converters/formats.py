@@ -34,13 +34,15 @@ class Conversion:
         parts: The models.
         write_others: Writes what is not a model into the output folder, and checks it.
         left_out: What else the files held and the output does not, and why.
-        use: Lines of Python for the card that load the result.
+        use: Lines of Python for the card that load the result, if it takes more than loading its only model.
+        is_pipeline: Whether the output folder as a whole is a `DallePipeline`.
     """
 
     parts: list[ConvertedPart]
     write_others: Callable[[Path], None] = lambda folder: None
     left_out: dict[str, str] = field(default_factory=dict)
     use: str = ""
+    is_pipeline: bool = False
 
 
 class ForeignFormat(ABC):

@@ -12,7 +12,7 @@ import math
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -247,10 +247,10 @@ class InertUnpickler(pickle.Unpickler):
         inert_classes: Full names of classes to stub; `"package.*"` stands for all below a package.
     """
 
-    def __init__(self, file: BinaryIO, inert_classes: Collection[str] = ()):
+    def __init__(self, file: IO[bytes], inert_classes: Collection[str] = ()):
         super().__init__(file, encoding="latin1")
         self.inert_classes = inert_classes
-        self.stubs: dict[str, type[InertObject]] = {}
+        self.stubs: dict[str, InertType] = {}
         self.refused: set[str] = set()
 
     def find_class(self, module_name: str, name: str) -> Any:
@@ -289,7 +289,7 @@ def is_listed(full_name: str, names: Collection[str]) -> bool:
     )
 
 
-def read_pickle(file: BinaryIO, name: str, inert_classes: Collection[str] = ()) -> tuple[Any, frozenset[str]]:
+def read_pickle(file: IO[bytes], name: str, inert_classes: Collection[str] = ()) -> tuple[Any, frozenset[str]]:
     """Reads the pickle at the position of a file.
 
     Args:
@@ -305,7 +305,7 @@ def read_pickle(file: BinaryIO, name: str, inert_classes: Collection[str] = ()) 
         ForeignFileError: It is damaged.
     """
     unpickler = InertUnpickler(file, {*COMMON_INERT_CLASSES, *inert_classes})
-    failure = None
+    content = failure = None
     try:
         content = unpickler.load()
     except Exception as error:  # a hostile pickle can raise anything

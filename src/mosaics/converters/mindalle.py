@@ -96,8 +96,7 @@ class MinDalleFormat(ForeignFormat):
             ConvertedPart(transformer, ledger, subfolder="transformer"),
             ConvertedPart(vqgan, vqgan_ledger, subfolder="dvae"),
         ]
-        use = 'from mosaics import DallePipeline\n\npipe = DallePipeline.from_pretrained(".")'
-        return Conversion(parts, write_others=_write_others(tokenizer), use=use)
+        return Conversion(parts, write_others=_write_others(tokenizer), is_pipeline=True)
 
 
 def _is_second_stage(weights: Mapping[str, torch.Tensor]) -> bool:

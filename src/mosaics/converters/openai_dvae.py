@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 
 from mosaics.converters.errors import KeyMismatchError, MissingSourceError
 from mosaics.converters.foreign_files import ForeignFile
@@ -214,7 +215,7 @@ def _target(match: re.Match) -> str:
     return f"{half}.groups.{int(match['group']) - 1}.{int(match['block']) - 1}.{path}.{kind}"
 
 
-def _check_gain(file: ForeignFile, config: DiscreteVAEConfig) -> None:
+def _check_gain(file: ForeignFile, config: PreTrainedConfig) -> None:
     """The factor of the residual paths is an attribute of the pickled blocks, not a tensor."""
     for module in _modules(file.content):
         gain = vars(module).get("post_gain", config.post_gain)

@@ -65,9 +65,10 @@ def clip_tokenizer(text: str) -> Tokenizer:
 
     It differs from CLIP's for texts with broken encodings or HTML entities, which CLIP mends first.
     """
-    merges = [tuple(line.split()) for line in text.split("\n")[1 : CLIP_MERGES + 1]]
-    if len(merges) != CLIP_MERGES or any(len(merge) != 2 for merge in merges):
+    lines = [line.split() for line in text.split("\n")[1 : CLIP_MERGES + 1]]
+    if len(lines) != CLIP_MERGES or any(len(pair) != 2 for pair in lines):
         raise ForeignFileError(f"the list of CLIP's merges is incomplete: {CLIP_MERGES} lines of two are expected.")
+    merges = [(first, second) for first, second in lines]
     letters = _byte_letters()
     tokens = letters + [letter + "</w>" for letter in letters] + ["".join(merge) for merge in merges]
     tokens += ["<|startoftext|>", "<|endoftext|>"]

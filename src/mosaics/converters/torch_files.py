@@ -201,13 +201,15 @@ class _Materializer:
             made = tuple(self.make(value, depth + 1) for value in item)
             self.made[id(item)] = (item, made)
             return made
-        made = [] if isinstance(item, list) else type(item)()
-        self.made[id(item)] = (item, made)
         if isinstance(item, list):
-            made.extend(self.make(value, depth + 1) for value in item)
-        else:
-            made.update((self._key(key), self.make(value, depth + 1)) for key, value in item.items())
-        return made
+            values: list[Any] = []
+            self.made[id(item)] = (item, values)  # before its items, which may hold it
+            values.extend(self.make(value, depth + 1) for value in item)
+            return values
+        entries = type(item)()
+        self.made[id(item)] = (item, entries)
+        entries.update((self._key(key), self.make(value, depth + 1)) for key, value in item.items())
+        return entries
 
     def _key(self, key: Any) -> Any:
         return repr(key) if isinstance(key, TensorRecord | InertObject) else key

@@ -145,7 +145,7 @@ def move_vqgan(ledger: KeyLedger, config: VQGANConfig, spelling: Spelling) -> VQ
         if target.startswith("bottleneck."):
             key = names.get(target, target.removeprefix("bottleneck."))
         else:
-            key = spelling.key(target, len(config.channel_multipliers))
+            key = spelling.key(target, len(config.widths))
         is_flat = expected.dim() == 2 and ledger.tensor(key).dim() == 4
         ledger.move(key, target, CONVOLUTION_TO_LINEAR if is_flat else SAME)
     return model

@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "CaptionError": "mosaics.data.captions",
         "ImageError": "mosaics.data.images",
         "PriorCodes": "mosaics.data.prior_codes",
+        "PriorCodesArguments": "mosaics.data.prior_codes",
         "SoundError": "mosaics.data.sounds",
         "SoundFolder": "mosaics.data.sound_folder",
         "load_prior_codes": "mosaics.data.prior_codes",

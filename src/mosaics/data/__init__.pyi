@@ -17,6 +17,7 @@ from mosaics.data.images import ImageError as ImageError
 from mosaics.data.images import read_image as read_image
 from mosaics.data.images import to_pixel_values as to_pixel_values
 from mosaics.data.prior_codes import PriorCodes as PriorCodes
+from mosaics.data.prior_codes import PriorCodesArguments as PriorCodesArguments
 from mosaics.data.prior_codes import load_prior_codes as load_prior_codes
 from mosaics.data.skipped import BadDataError as BadDataError
 from mosaics.data.sound_folder import SoundFolder as SoundFolder

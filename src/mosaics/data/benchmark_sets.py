@@ -167,8 +167,9 @@ def _read_from_archive(source: Path, name: str) -> bytes:
     try:
         with tarfile.open(source) as archive:
             for member in archive:
-                if member.isfile() and Path(member.name).name.removesuffix(".gz") == name:
-                    return archive.extractfile(member).read()
+                wanted = member.isfile() and Path(member.name).name.removesuffix(".gz") == name
+                if wanted and (file := archive.extractfile(member)) is not None:
+                    return file.read()
     except (tarfile.TarError, EOFError, OSError) as error:
         raise BadDataError(f"{source} is a damaged archive: {error}. Fetch it again.") from error
     raise BadDataError(f"{source} has no file {name}.")

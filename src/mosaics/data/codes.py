@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -120,7 +121,7 @@ class CodesDataset(Dataset):
         index %= len(self)
         codes = self.codes
         grids = tuple(torch.from_numpy(grid[index].astype(np.int64)) for grid in codes.grids)
-        sample = {"indices": grids if len(grids) > 1 else grids[0]}
+        sample: dict[str, Any] = {"indices": grids if len(grids) > 1 else grids[0]}
         if codes.captions is not None:
             sample["caption"] = codes.captions[index].as_py()
         if codes.class_labels is not None:
@@ -128,6 +129,22 @@ class CodesDataset(Dataset):
         if codes.input_ids is not None:
             sample["input_ids"] = torch.from_numpy(codes.input_ids[index].astype(np.int64))
         return sample
+
+    def captions(self, purpose: str) -> pa.ChunkedArray:
+        """The captions of all samples.
+
+        Args:
+            purpose: What they are needed for, for the message.
+
+        Raises:
+            CodesError: The folder has none.
+        """
+        if self.codes.captions is None:
+            raise CodesError(
+                f"{self.folder} has no captions, which are needed {purpose}: encode captioned pictures into another "
+                "folder; examples/encode_codes.py keeps their captions."
+            )
+        return self.codes.captions
 
     @property
     def fingerprint(self) -> str:
@@ -149,10 +166,10 @@ def _read_table(path: Path, description: CodesDescription) -> pa.Table:
             raise CodesError(f"{path} holds {codes.shape[1]} codes a sample, expected {grid.num_codes}.")
         if codes.size and codes.max() >= grid.num_embeddings:
             raise CodesError(f"{path} holds code {codes.max()}, the codebook has {grid.num_embeddings} entries.")
-    if labels is not None and labels.size and not 0 <= labels.min() <= labels.max() < len(description.class_names):
+    num_classes = len(description.class_names or ())
+    if labels is not None and labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
         raise CodesError(
-            f"{path} holds class labels from {labels.min()} to {labels.max()}, there are "
-            f"{len(description.class_names)} class names."
+            f"{path} holds class labels from {labels.min()} to {labels.max()}, there are {num_classes} class names."
         )
     return table
 

@@ -55,7 +55,7 @@ class CodesShard:
         Raises:
             ValueError: Numbers, shapes or ranges are wrong, or a shard's batches do not hold the same things.
         """
-        grids = indices if isinstance(indices, tuple | list) else (indices,)
+        grids = (indices,) if isinstance(indices, torch.Tensor | np.ndarray) else tuple(indices)
         if len(grids) != len(self.description.grids):
             raise ValueError(f"indices must be {len(self.description.grids)} grid(s) of codes, got {len(grids)}.")
         columns: dict[str, np.ndarray | list[str]] = {}

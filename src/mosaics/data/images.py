@@ -36,26 +36,25 @@ def read_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image
         ImageError: If there is no usable picture. The message names the file, and what to do.
     """
     name = _name_of(source)
-    if isinstance(source, dict):
-        source = source.get("bytes") or source.get("path")
-    if isinstance(source, Image.Image):
-        return _to_rgb(_loaded(source, name, max_pixels), name)
-    if isinstance(source, torch.Tensor):
-        source = _tensor_to_array(source, name)
-    if isinstance(source, np.ndarray):
-        return _to_rgb(_array_to_image(source, name, max_pixels), name)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        with io.BytesIO(source) as file:
-            return _to_rgb(_opened(file, len(source), name, max_pixels), name)
-    if isinstance(source, (str, os.PathLike)):
-        if "://" in str(source):
+    content: Any = (source.get("bytes") or source.get("path")) if isinstance(source, dict) else source
+    if isinstance(content, Image.Image):
+        return _to_rgb(_loaded(content, name, max_pixels), name)
+    if isinstance(content, torch.Tensor):
+        content = _tensor_to_array(content, name)
+    if isinstance(content, np.ndarray):
+        return _to_rgb(_array_to_image(content, name, max_pixels), name)
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        with io.BytesIO(content) as file:
+            return _to_rgb(_opened(file, len(content), name, max_pixels), name)
+    if isinstance(content, (str, os.PathLike)):
+        if "://" in str(content):
             raise ImageError(f"{name} is an address, not a file: download the picture and give its path.")
-        if not os.path.isfile(source):
+        if not os.path.isfile(content):
             raise ImageError(f"There is no picture file at {name}.")
-        with open(source, "rb") as file:
-            return _to_rgb(_opened(file, os.path.getsize(source), name, max_pixels), name)
+        with open(content, "rb") as file:
+            return _to_rgb(_opened(file, os.path.getsize(content), name, max_pixels), name)
     raise ImageError(
-        f"A picture must be a path, bytes, a PIL image, a numpy array or a float tensor, got {type(source).__name__}."
+        f"A picture must be a path, bytes, a PIL image, a numpy array or a float tensor, got {type(content).__name__}."
     )
 
 

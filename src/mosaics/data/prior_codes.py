@@ -2,15 +2,19 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from huggingface_hub.dataclasses import strict
 from torch.utils.data import Dataset
 
 from mosaics.data.codes import CodesDataset
 from mosaics.data.codes_format import CodeGrid, CodesError
 
 CLASSES = ("labels", "captions", "none")
+AS_CLASSES = "to make classes of them (classes='captions')"
 
 
 class PriorCodes(Dataset):
@@ -42,8 +46,9 @@ class PriorCodes(Dataset):
         if not 1 <= level <= num_levels:
             raise CodesError(f"{codes.folder} has the codes of {num_levels} level(s), 1 the top; got level={level}.")
         self.codes, self.samples, self.level = codes, samples, level
-        self.class_names = None if class_names is None else tuple(class_names)
-        self.labels = None if class_names is None else _numbers(codes, self.class_names, classes)
+        names = None if class_names is None else tuple(class_names)
+        self.class_names = names
+        self.labels = None if names is None else _numbers(codes, names, classes)
         self.fingerprint = f"{codes.fingerprint} {samples} level {level} {self.class_names}"
 
     @property
@@ -69,7 +74,7 @@ class PriorCodes(Dataset):
         *upper, indices = (
             torch.from_numpy(grid[number].astype(np.int64)) for grid in self.codes.codes.grids[: self.level]
         )
-        sample = {"indices": indices}
+        sample: dict[str, Any] = {"indices": indices}
         if upper:
             sample["conditions"] = tuple(upper)
         if self.labels is not None:
@@ -120,15 +125,50 @@ def load_prior_codes(
     )
 
 
+@strict
+@dataclass
+class PriorCodesArguments:
+    """The codes that a training script of a prior reads, as its arguments; the script's own follow in a subclass."""
+
+    codes: str = field(default="outputs/codes", metadata={"help": "Folder of codes, as encode_codes.py writes them."})
+    eval_codes: str | None = field(
+        default=None, metadata={"help": "Folder of other codes to evaluate on; the last of --codes if not given."}
+    )
+    num_eval_samples: int = field(default=512, metadata={"help": "Held-out samples to evaluate on, at most."})
+    level: int = field(
+        default=1, metadata={"help": "Level whose codes are learnt, if there are several; 1 is the top."}
+    )
+    classes: Literal["labels", "captions", "none"] = field(
+        default="labels",
+        metadata={"help": "Classes: the labels of the codes, if they have any, or each different caption, or none."},
+    )
+
+    def load(self, codebook_id: str | Sequence[str] | None = None) -> tuple[PriorCodes, PriorCodes]:
+        """The codes to train on and held-out ones; see [`load_prior_codes`].
+
+        Args:
+            codebook_id: The identity that the codes must have, or those of all levels, top first.
+
+        Raises:
+            CodesError: See [`load_prior_codes`].
+        """
+        return load_prior_codes(
+            self.codes,
+            self.eval_codes,
+            num_eval_samples=self.num_eval_samples,
+            level=self.level,
+            classes=self.classes,
+            codebook_id=codebook_id,
+        )
+
+
 def _class_names(codes: CodesDataset, classes: str) -> tuple[str, ...] | None:
     """The names of the classes that a prior of these codes is conditioned on."""
     if classes == "labels":
         return codes.description.class_names
     if classes == "none":
         return None
-    if codes.codes.captions is None:
-        raise CodesError(f"{codes.folder} has no captions, which classes='captions' makes classes of.")
-    return tuple(sorted(set(codes.codes.captions.to_pylist())))
+    return tuple(sorted(set(codes.captions(AS_CLASSES).to_pylist())))
 
 
 def _numbers(codes: CodesDataset, names: tuple[str, ...], classes: str) -> np.ndarray:
@@ -139,7 +179,7 @@ def _numbers(codes: CodesDataset, names: tuple[str, ...], classes: str) -> np.nd
         if own_names is None:
             raise CodesError(f"{codes.folder} has no class labels: encode samples that have them, or use no classes.")
     else:
-        encoded = codes.codes.captions.combine_chunks().dictionary_encode()
+        encoded = codes.captions(AS_CLASSES).combine_chunks().dictionary_encode()
         own_names, labels = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     unknown = [name for name in own_names if name not in numbers]
     if unknown:

@@ -57,8 +57,8 @@ class SkippedRows:
             self.reasons[name] = reason
             logger.warning(f"Skipped {name} of {self.dataset}: {reason}")
             if self.path is not None:
-                self._append({"dataset": self.dataset, "name": name, "reason": reason})
-                self._read_others()
+                _append(self.path, {"dataset": self.dataset, "name": name, "reason": reason})
+                self._read_others(self.path)
         allowed = max(1, int(self.max_bad * num_rows)) if self.max_bad else 0
         if len(self.reasons) > allowed:
             first = "".join(f"\n  {name}: {reason}" for name, reason in list(self.reasons.items())[:5])
@@ -68,14 +68,9 @@ class SkippedRows:
                 f"max_bad={self.max_bad} tolerates. The first:{first}\nMend or remove them, or raise max_bad.{record}"
             )
 
-    def _append(self, entry: dict) -> None:
-        line = json.dumps(entry, ensure_ascii=False) + "\n"
-        with open(self.path, "ab") as file:  # one write in append mode: lines of several processes do not mix
-            file.write(line.encode("utf-8", errors="replace"))
-
-    def _read_others(self) -> None:
+    def _read_others(self, path: Path) -> None:
         """Takes over what other processes of this run have found in the same dataset."""
-        with open(self.path, "rb") as file:
+        with open(path, "rb") as file:
             file.seek(self._offset)
             lines = file.read().decode("utf-8", errors="replace").splitlines()
         for line in lines:
@@ -85,3 +80,9 @@ class SkippedRows:
                 continue
             if entry.get("dataset") == self.dataset:
                 self.reasons.setdefault(entry["name"], entry["reason"])
+
+
+def _append(path: Path, entry: dict) -> None:
+    line = json.dumps(entry, ensure_ascii=False) + "\n"
+    with open(path, "ab") as file:  # one write in append mode: lines of several processes do not mix
+        file.write(line.encode("utf-8", errors="replace"))

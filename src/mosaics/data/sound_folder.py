@@ -73,19 +73,20 @@ class SoundFolder(Dataset):
     def __getitem__(self, index: int) -> dict:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} crops.")
-        generator = np.random.default_rng([self.seed, index % len(self)])
+        generator, tried = np.random.default_rng([self.seed, index % len(self)]), [self.folder]
         for _ in range(_MAX_DRAWS):
             position = int(generator.integers(self._ends[-1]))
             number = int(np.searchsorted(self._ends, position, side="right"))
             start = position - (int(self._ends[number - 1]) if number else 0)
             path = self.files[number]
+            tried.append(path)
             try:
                 sample = {"waveform": read_sound(path, self.sampling_rate, start, self.length)}
             except SoundError as error:
                 self.skipped.add(str(path), str(error), self._num_files)
                 continue
             return sample if self._labels is None else sample | {"class_labels": self._labels[number]}
-        raise BadDataError(f"{_MAX_DRAWS} crops of {self.folder} in a row are bad; the last one: {path}.")
+        raise BadDataError(f"{_MAX_DRAWS} crops of {self.folder} in a row are bad; the last one: {tried[-1]}.")
 
     def _usable(self, files: list[Path]) -> tuple[list[Path], list[int]]:
         """The files that hold a crop, and their lengths."""

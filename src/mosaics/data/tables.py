@@ -22,16 +22,19 @@ def open_parquet(
     files: list[Path], streaming: bool, image_column: str, cache_dir: str | os.PathLike | None
 ) -> TableRows | ParquetStream:
     """Opens parquet files after checking that each is whole."""
-    for file in files:
-        try:
-            schema = pq.read_schema(file)
-        except (pa.ArrowException, OSError) as error:
-            raise BadDataError(f"{file} is truncated or no parquet file ({error}). Fetch it again.") from error
+    schemas = [_schema(file) for file in files]
     if streaming:
-        return ParquetStream(files, _image_column(Features.from_arrow_schema(schema), image_column, str(files[0])))
+        return ParquetStream(files, _image_column(Features.from_arrow_schema(schemas[0]), image_column, str(files[0])))
     paths = [str(file) for file in files]
     table = load_dataset("parquet", data_files=paths, split="train", cache_dir=_text(cache_dir))
-    return _undecoded(table, image_column, str(files[0]))
+    return TableRows(*_undecoded(table, image_column, str(files[0])))
+
+
+def _schema(file: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(file)
+    except (pa.ArrowException, OSError) as error:
+        raise BadDataError(f"{file} is truncated or no parquet file ({error}). Fetch it again.") from error
 
 
 def open_saved(path: Path, split: str, image_column: str) -> TableRows:
@@ -41,7 +44,7 @@ def open_saved(path: Path, split: str, image_column: str) -> TableRows:
         if split not in table:
             raise BadDataError(f"{path} has no split {split!r}; it has {sorted(table)}.")
         table = table[split]
-    return _undecoded(table, image_column, str(path))
+    return TableRows(*_undecoded(table, image_column, str(path)))
 
 
 def open_hub(
@@ -54,15 +57,16 @@ def open_hub(
 ) -> TableRows | TableStream:
     """Opens a dataset of the Hub; `datasets` says what is wrong if it cannot."""
     table = load_dataset(dataset, name=name, split=split, streaming=streaming, cache_dir=_text(cache_dir))
-    return _undecoded(table, image_column, dataset)
+    undecoded, column = _undecoded(table, image_column, dataset)
+    return TableStream(undecoded, column) if streaming else TableRows(undecoded, column)
 
 
 def _text(path: str | os.PathLike | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _undecoded(table: Any, image_column: str, dataset: str) -> TableRows | TableStream:
-    """Wraps a table with its picture column undecoded."""
+def _undecoded(table: Any, image_column: str, dataset: str) -> tuple[Any, str]:
+    """The table with its picture column undecoded, and the name of that column."""
     features = table.features
     if features is None:  # a stream that does not know its columns before the first row
         table = table._resolve_features()
@@ -70,7 +74,7 @@ def _undecoded(table: Any, image_column: str, dataset: str) -> TableRows | Table
     column = _image_column(features, image_column, dataset)
     if isinstance(features[column], Image):
         table = table.cast_column(column, Image(decode=False))
-    return TableRows(table, column) if hasattr(table, "__len__") else TableStream(table, column)
+    return table, column
 
 
 def _image_column(features: Features, image_column: str, dataset: str) -> str:

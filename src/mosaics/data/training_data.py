@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from torch.utils.data import Dataset, Subset
 
 from mosaics.data.benchmark_sets import BENCHMARK_SETS, LabelledPictures
-from mosaics.data.captioned_images import load_captioned_images
+from mosaics.data.captioned_images import CaptionedImages, load_captioned_images
 
 Composer = Callable[..., Dataset]
 NO_COMPOSERS: Mapping[str, Composer] = MappingProxyType({})
@@ -36,7 +36,8 @@ def load_train_data(
         return composers[dataset](split, size=image_size, **options)
     if dataset in BENCHMARK_SETS:
         return _benchmark_set(dataset, split, image_size, options)
-    return load_captioned_images(dataset, image_size, **{"split": split, **options})
+    options.setdefault("split", split)
+    return load_captioned_images(dataset, image_size, **options)
 
 
 def load_eval_data(
@@ -65,7 +66,8 @@ def load_eval_data(
         return _benchmark_set(dataset, "test", image_size, {**options, "length": num_samples})
     if split is None:
         return None
-    data = load_captioned_images(dataset, image_size, **{**options, "split": split, "streaming": False})
+    options.update(split=split, streaming=False)
+    data = cast("CaptionedImages", load_captioned_images(dataset, image_size, **options))  # as it is not a stream
     return Subset(data, range(min(num_samples, len(data))))
 
 

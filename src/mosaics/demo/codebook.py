@@ -51,8 +51,7 @@ class CodebookMosaic:
 
     def picture(self) -> Image.Image:
         """The mosaic."""
-        self._paint()
-        return self._picture
+        return self._paint()
 
     def brightest(self) -> int:
         """The code that paints the lightest square."""
@@ -87,10 +86,10 @@ class CodebookMosaic:
         )
         return marked
 
-    def _paint(self) -> None:
+    def _paint(self) -> Image.Image:
         with self._lock:
             if self._picture is not None:
-                return
+                return self._picture
             swatches = paint_swatches(self.pipe)
             order = swatches.mean(dim=(1, 2, 3)).argsort(descending=True, stable=True)
             self._order = order.tolist()
@@ -102,6 +101,7 @@ class CodebookMosaic:
             picture = to_pictures(self.pipe, mosaic[None])[0].convert("RGB")
             size = (picture.width * self.scale, picture.height * self.scale)
             self._picture = picture.resize(size, Image.Resampling.NEAREST)
+            return self._picture
 
 
 def check_code(code: float | None, num_embeddings: int) -> int:

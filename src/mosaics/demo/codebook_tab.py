@@ -71,13 +71,14 @@ class CodebookHandlers:
 
     def choose_at(self, event: gr.SelectData) -> list[Any]:
         """The same for the code clicked in the mosaic."""
-        return self.choose(self.mosaic.code_at(*event.index))
+        return self.choose(self.mosaic.code_at(*clicked_pixel(event)))
 
     def click(self, canvas: Canvas | None, mode: str, code: float | None, event: gr.SelectData) -> list[Any]:
         """Paints the chosen code at the place clicked, or chooses the code that is there."""
         canvas = self.check_canvas(canvas)
         side = canvas_picture(self.pipe, canvas.indices, None).width
-        place = place_at(*event.index, side, self.grid_size)
+        x, y = clicked_pixel(event)
+        place = place_at(x, y, side, self.grid_size)
         there, name = int(canvas.indices[place]), f"row {place[0] + 1}, column {place[1] + 1}"
         if mode == PICK:
             canvas = Canvas(canvas.indices, place, canvas.before)
@@ -122,6 +123,18 @@ class CodebookHandlers:
                 'There is no grid of codes: open the tab "Codebook", or load the page again if it was open.'
             )
         return canvas
+
+
+def clicked_pixel(event: gr.SelectData) -> tuple[float, float]:
+    """The pixel of a picture that was clicked, from the left and from the top.
+
+    Raises:
+        ValueError: The browser sent something else.
+    """
+    if not isinstance(event.index, tuple | list) or len(event.index) != 2:
+        raise ValueError(f"A click into a picture has two coordinates, got {event.index!r}.")
+    x, y = event.index
+    return x, y
 
 
 def add_codebook_tab(pipe: DallePipeline, tab: gr.Tab) -> tuple[gr.Image, gr.Row, gr.State, CodebookHandlers]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import gradio as gr
 
-from mosaics.demo.components import AT_ONCE, DRAWING, LOOKING, picture_upload, picture_view, with_messages
-from mosaics.demo.draw_tab import draw_and_report, prompt_box, stop_handler
-from mosaics.demo.drawing import DrawingRequest, DrawnPicture, Sampling
+from mosaics.demo.components import AT_ONCE, LOOKING, picture_upload, picture_view, with_messages
+from mosaics.demo.draw_tab import Values, draw_on, prompt_box, stop_handler
+from mosaics.demo.drawing import DrawingRequest, DrawnPicture
 from mosaics.demo.limits import read_upload
 from mosaics.demo.pictures import enlarge, mark_given, only_given, to_pictures
 from mosaics.demo.results import Results
@@ -52,34 +52,12 @@ def add_complete_tab(pipe: DallePipeline, signals: StopSignals) -> tuple[gr.Imag
         picture = to_pictures(pipe, read_upload(path, size)[None])[0].convert("RGB")
         return enlarge(only_given(picture, check_rows(rows, grid_size), grid_size), 256)
 
-    def on_complete(
-        path: str | None,
-        rows: float,
-        prompt: str,
-        count: float,
-        shown: float,
-        temperature: float,
-        top_k: float,
-        top_p: float,
-        guidance_scale: float,
-        seed: str,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - the form gradio expects
-    ) -> list[Any]:
-        sampling = Sampling.from_controls(temperature, top_k, top_p, guidance_scale, seed)
-        pixels = read_upload(path, size)
-        drawing = DrawingRequest(prompt, count, shown, sampling, pixels, check_rows(rows, grid_size))
-        return results.show(draw_and_report(pipe, drawing, signals, request.session_hash, progress))
+    def ask(values: Values) -> DrawingRequest:
+        pixels, kept = read_upload(values[upload], size), check_rows(values[rows], grid_size)
+        return controls.request(values, values[prompt], pixels, kept)
 
     gr.on([upload.change, rows.release], with_messages(on_look), [upload, rows], given, **LOOKING)
-    button.click(js=results.scroll_into_view)
-    button.click(
-        with_messages(on_complete),
-        [upload, rows, prompt, *controls.inputs()],
-        results.outputs(),
-        show_progress_on=results.gallery,
-        **DRAWING,
-    )
+    draw_on([button.click], {upload, rows, prompt, *controls.inputs()}, ask, results, signals)
     stop.click(stop_handler(signals), **AT_ONCE)
     return upload, sources
 

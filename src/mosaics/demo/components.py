@@ -15,9 +15,9 @@ from mosaics.pipelines.running import DrawingStopped
 logger = logging.get_logger(__name__)
 
 # One drawing at a time, and beside it one look at the codebook, which takes a moment only.
-DRAWING = {"concurrency_id": "drawing", "concurrency_limit": 1, "api_visibility": "private"}
-LOOKING = {"concurrency_id": "looking", "concurrency_limit": 1, "api_visibility": "private"}
-AT_ONCE = {"queue": False, "api_visibility": "private"}
+DRAWING: dict[str, Any] = {"concurrency_id": "drawing", "concurrency_limit": 1, "api_visibility": "private"}
+LOOKING: dict[str, Any] = {"concurrency_id": "looking", "concurrency_limit": 1, "api_visibility": "private"}
+AT_ONCE: dict[str, Any] = {"queue": False, "api_visibility": "private"}
 
 
 def picture_upload(label: str, elem_id: str) -> gr.Image:
@@ -38,8 +38,8 @@ def picture_upload(label: str, elem_id: str) -> gr.Image:
 
 def picture_view(label: str, elem_id: str, **settings: Any) -> gr.Image:
     """Where the page shows a picture; the label is for those who cannot see it."""
-    settings = {"buttons": [], "show_label": False} | settings
-    return gr.Image(label=label, format="png", interactive=False, elem_id=elem_id, **settings)
+    arguments: dict[str, Any] = {"buttons": [], "show_label": False, **settings}
+    return gr.Image(label=label, format="png", interactive=False, elem_id=elem_id, **arguments)
 
 
 class Page(gr.Blocks):

@@ -1,31 +1,32 @@
 """Tab "Draw": a sentence in, pictures out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from mosaics.demo.components import AT_ONCE, DRAWING, with_messages
-from mosaics.demo.drawing import DrawingRequest, DrawnPicture, Sampling, draw
+from mosaics.demo.drawing import DrawingRequest, DrawnPicture, draw
 from mosaics.demo.limits import MAX_PROMPT_CHARACTERS
 from mosaics.demo.results import Results
 from mosaics.demo.sampling_controls import SamplingControls
 from mosaics.demo.stopping import StopSignals
 from mosaics.pipelines import DallePipeline
 
+Values = Mapping[gr.components.Component, Any]
+
 
 def draw_and_report(
-    pipe: DallePipeline, drawing: DrawingRequest, signals: StopSignals, session: str, progress: gr.Progress
+    pipe: DallePipeline, drawing: DrawingRequest, signals: StopSignals, session: str | None, progress: gr.Progress
 ) -> list[DrawnPicture]:
     """Draws with a progress bar, until done or stopped by the session."""
     count = drawing.num_candidates if pipe.clip is not None else drawing.num_shown
+
+    def report(done: int, total: int) -> None:
+        progress(done / total, desc=f"Drawing {count} candidates, code by code")
+
     with signals.running(session) as stop:
-        pictures = draw(
-            pipe,
-            drawing,
-            report=lambda done, total: progress(done / total, desc=f"Drawing {count} candidates, code by code"),
-            stop=stop,
-        )
+        pictures = draw(pipe, drawing, report, stop)
         if stop.is_set():
             gr.Info("Stopped. The pictures are chosen from the candidates finished by then.", title="Stopped")
     if pipe.clip is not None and any(picture.score is None for picture in pictures):
@@ -63,34 +64,47 @@ def add_draw_tab(pipe: DallePipeline, signals: StopSignals, examples: Sequence[s
             gr.Markdown(f"**Pictures**{order}: click one to see what draws it again")
             results = Results(pipe, "draw")
 
-    def on_draw(
-        prompt: str,
-        count: float,
-        shown: float,
-        temperature: float,
-        top_k: float,
-        top_p: float,
-        guidance_scale: float,
-        seed: str,
+    def ask(values: Values) -> DrawingRequest:
+        return controls.request(values, values[prompt])
+
+    draw_on([button.click, prompt.submit], {prompt, *controls.inputs()}, ask, results, signals)
+    stop.click(stop_handler(signals), **AT_ONCE)
+    return results
+
+
+def draw_on(
+    events: list[Any],
+    inputs: set[gr.components.Component],
+    ask: Callable[[Values], DrawingRequest],
+    results: Results,
+    signals: StopSignals,
+) -> None:
+    """Draws at any of some events what is asked for then, and shows it.
+
+    Args:
+        events: The events, such as `button.click`.
+        inputs: The components that `ask` reads.
+        ask: Makes the request of their values.
+        results: Where the pictures are shown.
+        signals: Where the drawing can be stopped.
+    """
+
+    def on_event(
+        values: dict,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - the form gradio expects
     ) -> list[Any]:
-        sampling = Sampling.from_controls(temperature, top_k, top_p, guidance_scale, seed)
-        drawing = DrawingRequest(prompt, count, shown, sampling)
-        return results.show(draw_and_report(pipe, drawing, signals, request.session_hash, progress))
+        return results.show(draw_and_report(results.pipe, ask(values), signals, request.session_hash, progress))
 
-    asked = [button.click, prompt.submit]
-    gr.on(asked, js=results.scroll_into_view)
+    gr.on(events, js=results.scroll_into_view)
     gr.on(
-        asked,
-        with_messages(on_draw),
-        [prompt, *controls.inputs()],
+        events,
+        with_messages(on_event),
+        inputs,
         results.outputs(),
         show_progress_on=results.gallery,
         **DRAWING,
     )
-    stop.click(stop_handler(signals), **AT_ONCE)
-    return results
 
 
 def stop_handler(signals: StopSignals) -> Any:

@@ -4,12 +4,14 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from PIL import Image
 
 from mosaics.demo.limits import MAX_CANDIDATES, MAX_SHOWN, check_count, check_prompt, read_seed
 from mosaics.pipelines import DallePipeline
+from mosaics.pipelines.dalle_output import DallePipelineOutput
 from mosaics.pipelines.default import default_checkpoint
 
 
@@ -36,7 +38,7 @@ class Sampling:
             seed=read_seed(seed),
         )
 
-    def arguments(self) -> dict[str, int | float]:
+    def arguments(self) -> dict[str, Any]:
         """The arguments of a call, without those that change nothing."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
@@ -117,7 +119,7 @@ def draw(
             pipe._interrupt = True
         return {}
 
-    output = pipe(
+    drawn = pipe(
         request.prompt,
         num_candidates=num_candidates,
         num_images_per_prompt=request.num_shown,
@@ -126,9 +128,11 @@ def draw(
         callback_on_step_end=after_each_code,
         **request.sampling.arguments(),
     )
+    output = cast("DallePipelineOutput", drawn)  # a tuple only on request
+    pictures = cast("list[Image.Image]", output.images)
     return [
         DrawnPicture(image, score, seed, request)
-        for image, score, seed in zip(output.images, output.clip_scores, output.seeds, strict=True)
+        for image, score, seed in zip(pictures, output.clip_scores, output.seeds, strict=True)
     ]
 
 

@@ -1,5 +1,7 @@
 """Between codes, pixels and the pictures on the page."""
 
+from typing import cast
+
 import torch
 from PIL import Image, ImageDraw
 
@@ -11,7 +13,8 @@ BLANK = (226, 226, 232)
 
 def to_pictures(pipe: DallePipeline, pixels: torch.Tensor) -> list[Image.Image]:
     """Pixels `(B, C, H, W)` in [0, 1] as PIL images."""
-    return pipe.image_processor.postprocess(pixels.cpu(), "pil", do_denormalize=[False] * len(pixels))
+    pictures = pipe.image_processor.postprocess(pixels.cpu(), "pil", do_denormalize=[False] * len(pixels))
+    return cast("list[Image.Image]", pictures)
 
 
 @torch.no_grad()

@@ -1,10 +1,14 @@
 """The sliders of a drawing."""
 
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 import gradio as gr
+import torch
 
 from mosaics.demo.components import AT_ONCE
+from mosaics.demo.drawing import DrawingRequest, Sampling
 from mosaics.demo.limits import MAX_CANDIDATES, MAX_SHOWN
 from mosaics.pipelines import DallePipeline
 
@@ -65,14 +69,36 @@ class SamplingControls:
             )
         new_seed.click(lambda: str(secrets.randbelow(2**32)), outputs=self.seed, **AT_ONCE)
 
-    def inputs(self) -> list[gr.components.Component]:
-        """The components, in the order of [`Sampling.from_controls`] after the two counts."""
-        return [
-            self.num_candidates,
-            self.num_shown,
-            self.temperature,
-            self.top_k,
-            self.top_p,
-            self.guidance_scale,
-            self.seed,
-        ]
+    def inputs(self) -> set[gr.components.Component]:
+        """The components that [`request`] reads."""
+        sampling = {self.temperature, self.top_k, self.top_p, self.guidance_scale, self.seed}
+        return {self.num_candidates, self.num_shown, *sampling}
+
+    def request(
+        self,
+        values: Mapping[gr.components.Component, Any],
+        prompt: str,
+        image: torch.Tensor | None = None,
+        prefix_rows: int = 0,
+    ) -> DrawingRequest:
+        """The request that the sliders make of a prompt and, if one is completed, of a picture.
+
+        Args:
+            values: Values by component.
+            prompt: As in [`DrawingRequest`].
+            image: As in [`DrawingRequest`].
+            prefix_rows: As in [`DrawingRequest`].
+
+        Raises:
+            ValueError: A value is out of bounds; the message names it.
+        """
+        sampling = Sampling.from_controls(
+            values[self.temperature],
+            values[self.top_k],
+            values[self.top_p],
+            values[self.guidance_scale],
+            values[self.seed],
+        )
+        return DrawingRequest(
+            prompt, values[self.num_candidates], values[self.num_shown], sampling, image, prefix_rows
+        )

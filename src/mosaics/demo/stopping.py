@@ -6,14 +6,14 @@ from contextlib import contextmanager
 
 
 class StopSignals:
-    """The drawings under way, by session."""
+    """The drawings under way, by session; all requests without one count as one."""
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._events: dict[str, set[threading.Event]] = {}
+        self._events: dict[str | None, set[threading.Event]] = {}
 
     @contextmanager
-    def running(self, session: str) -> Iterator[threading.Event]:
+    def running(self, session: str | None) -> Iterator[threading.Event]:
         """For the time of a drawing: the event that is set when its session asks to stop."""
         event = threading.Event()
         with self._lock:
@@ -26,7 +26,7 @@ class StopSignals:
                 if not self._events[session]:
                     del self._events[session]
 
-    def stop(self, session: str) -> int:
+    def stop(self, session: str | None) -> int:
         """Stops the drawings of a session, and returns how many there were."""
         with self._lock:
             events = list(self._events.get(session, ()))

@@ -1,6 +1,7 @@
 """Bits per dimension of an image tokenizer: the length of a picture as codes and what the decoder still needs."""
 
 import math
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -24,7 +25,7 @@ class BitsPerDim:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model, self.mean = model, MeanOverImages()
 
-    def update(self, pixel_values: torch.Tensor, output: object) -> None:
+    def update(self, pixel_values: torch.Tensor, output: Any) -> None:
         """Takes in a batch `(B, C, H, W)` and what the model returned for it.
 
         Raises:
@@ -39,7 +40,7 @@ class BitsPerDim:
             remark = "the logit-Laplace density times the width of an 8-bit step stands for the probability of a value"
         return Measured(self.mean.value, remark)
 
-    def _bits(self, pixel_values: torch.Tensor, output: object) -> torch.Tensor:
+    def _bits(self, pixel_values: torch.Tensor, output: Any) -> torch.Tensor:
         if hasattr(self.model.config, "pixel_epsilon"):  # the discrete VAE
             codes_per_dimension = output.indices[0].numel() / pixel_values[0].numel()
             nats = output.reconstruction_loss + codes_per_dimension * math.log(self.model.config.num_embeddings)

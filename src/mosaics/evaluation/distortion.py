@@ -62,7 +62,7 @@ class SSIM:
         if side < SSIM_SIDE:
             raise Unavailable(f"SSIM's window has {SSIM_SIDE} pixels, the pictures have a side of {side}.")
         values = structural_similarity_index_measure(reconstruction, pixel_values, data_range=1.0, reduction="none")
-        self.mean.add(values)
+        self.mean.add(torch.as_tensor(values))
 
     def compute(self) -> Measured:
         """The mean over all pictures."""

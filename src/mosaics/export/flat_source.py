@@ -90,15 +90,20 @@ def _take_apart(name: str, left_out: Collection[str]) -> FlatModule:
     for node in tree.body:
         if node is tree.body[0] and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             module.docstring = ast.get_docstring(tree) or ""
-        elif isinstance(node, ast.ImportFrom) and _is_ours(node):
-            module.needs += [(node.module, alias.name) for alias in _plain(node, path) if alias.name not in left_out]
+        elif isinstance(node, ast.ImportFrom) and (source_of_names := _ours(node)):
+            module.needs += [
+                (source_of_names, alias.name) for alias in _plain(node, path) if alias.name not in left_out
+            ]
         elif isinstance(node, ast.Import | ast.ImportFrom):
             module.imports |= _foreign(node)
-        elif not _is_for_type_checkers(node) and not (isinstance(node, ast.Assign) and _names(node) == {"__all__"}):
+        elif _is_for_type_checkers(node):
+            if not any(isinstance(part, ast.ImportFrom) and _ours(part) for part in ast.walk(node)):
+                continue
+        elif not (isinstance(node, ast.Assign) and _names(node) == {"__all__"}):
             module.defines |= _names(node)
             _refuse_inner_imports(node, path)
             continue
-        dropped |= set(range(node.lineno, node.end_lineno + 1))
+        dropped |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     lines = source.splitlines()
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") in left_out for base in node.bases):
@@ -126,13 +131,14 @@ def _defining_module(module_name: str, imported: str, importer: str) -> str:
     if path.name != "__init__.py":
         return module_name
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and any(alias.name == imported for alias in node.names):
+        if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == imported for alias in node.names):
             return _defining_module(node.module, imported, importer)
     raise ExportError(f"{importer} imports {imported} from {module_name}, whose __init__ does not import it by name.")
 
 
-def _is_ours(node: ast.ImportFrom) -> bool:
-    return node.level == 0 and (node.module or "").partition(".")[0] == PACKAGE
+def _ours(node: ast.ImportFrom) -> str | None:
+    """The module of this package that names are imported from; `None` if it is another's."""
+    return node.module if node.level == 0 and node.module and node.module.partition(".")[0] == PACKAGE else None
 
 
 def _plain(node: ast.ImportFrom, path: Path) -> list[ast.alias]:
@@ -164,7 +170,7 @@ def _names(node: ast.stmt) -> set[str]:
 
 def _refuse_inner_imports(node: ast.stmt, path: Path) -> None:
     for part in ast.walk(node):
-        if isinstance(part, ast.ImportFrom) and _is_ours(part):
+        if isinstance(part, ast.ImportFrom) and _ours(part):
             raise ExportError(
                 f"{path}:{part.lineno}: an import of {part.module} inside a function cannot be rewritten; move it to "
                 "the top of the module, or leave the class out."
@@ -189,7 +195,7 @@ def _refuse_collisions(modules: Iterable[FlatModule]) -> None:
 def _refuse_leftovers(source: str, module_name: str) -> None:
     for node in ast.walk(ast.parse(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if (isinstance(node, ast.ImportFrom) and _is_ours(node)) or PACKAGE in {n.partition(".")[0] for n in names}:
+        if (isinstance(node, ast.ImportFrom) and _ours(node)) or PACKAGE in {n.partition(".")[0] for n in names}:
             raise ExportError(f"The code exported from {module_name} still imports {PACKAGE}: {ast.unparse(node)}")
 
 

@@ -65,7 +65,7 @@ def export_remote_code(
     config_file = folder / "config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
     config["auto_map"] = {
-        "AutoConfig": f"{stem}.{kind.config_class.__name__}",
+        "AutoConfig": f"{stem}.{type(model.config).__name__}",
         "AutoModel": f"{stem}.{kind.__name__}",
     }
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -60,7 +60,7 @@ def download(
             snapshot_download(
                 repo_id,
                 revision=revision,
-                cache_dir=cache_dir,
+                cache_dir=None if cache_dir is None else Path(cache_dir),
                 force_download=bool(force_download),
                 local_files_only=bool(local_files_only),
                 token=token,

@@ -3,16 +3,21 @@
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard
 
 from mosaics.hub.upload import upload_folder
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel as Shared
+else:
+    Shared = object  # a model has `PreTrainedModel` among its bases already
+
 UPLOAD_ARGUMENTS = ("card", "commit_message", "commit_description", "private", "token", "revision", "create_pr")
 
 
-class HubSharingMixin:
+class HubSharingMixin(Shared):
     """Comes before `PreTrainedModel` among the bases of a model."""
 
     def save_pretrained(

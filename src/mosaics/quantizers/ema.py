@@ -10,6 +10,7 @@ from mosaics.quantizers.gradient_estimators import find_estimator
 from mosaics.quantizers.kmeans import kmeans
 from mosaics.quantizers.nearest import nearest_codes
 from mosaics.quantizers.output import QuantizerOutput, check_codebook_size, from_vectors, indices_like, to_vectors
+from mosaics.quantizers.squared_distance import mean_squared_distance
 from mosaics.quantizers.usage import code_statistics
 
 KMEANS_VECTORS_PER_CODE = 8
@@ -97,19 +98,19 @@ class EMAVectorQuantizer(nn.Module):
 
     def forward(self, features: torch.Tensor) -> QuantizerOutput:
         """The nearest codes of `features` `(B, D, ...)`; in training, a step of the averages after it."""
-        vectors = to_vectors(features, self.embedding_dim, type(self).__name__)  # (N, D)
+        vectors = to_vectors(features.detach(), self.embedding_dim, type(self).__name__)  # (N, D)
         if self.training:
-            self._start(vectors.detach())
+            self._start(vectors)
         indices = nearest_codes(vectors, self.codebook, allow_nonfinite=self.training)
-        entries = F.embedding(indices, self.codebook).float()
+        entries = from_vectors(F.embedding(indices, self.codebook).float(), features)
         perplexity, usage = code_statistics(indices, self.num_embeddings)
         if self.training:
-            self._update(vectors.detach(), indices)
+            self._update(vectors, indices)
         return QuantizerOutput(
-            quantized=from_vectors(self._estimator(vectors, entries), features),
+            quantized=self._estimator(features.float(), entries).to(features.dtype),
             indices=indices_like(indices, features),
-            codebook_loss=vectors.new_zeros(()),
-            commitment_loss=F.mse_loss(vectors, entries),
+            codebook_loss=entries.new_zeros(()),
+            commitment_loss=mean_squared_distance(features, entries),
             perplexity=perplexity,
             codebook_usage=usage,
         )

@@ -67,7 +67,7 @@ class FiniteScalarQuantizer(nn.Module):
         perplexity, usage = code_statistics(indices, self.num_embeddings)
         quantized = (rounded + (bounded - bounded.detach())) / half_widths
         return QuantizerOutput(
-            quantized=from_vectors(quantized, features),
+            quantized=from_vectors(quantized, features).to(features.dtype),
             indices=indices_like(indices, features),
             codebook_loss=vectors.new_zeros(()),
             commitment_loss=vectors.new_zeros(()),

@@ -7,13 +7,25 @@ import torch
 from mosaics.quantizers.rotation import rotation_trick
 
 
-def straight_through(vectors: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
-    """The values of `entries`, exactly, with the gradient of the identity to `vectors`.
+class _StraightThrough(torch.autograd.Function):
+    """Forward the second argument, backward to the first: no arithmetic, no copy."""
+
+    @staticmethod
+    def forward(ctx, features: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
+        return entries.view_as(entries)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient, None
+
+
+def straight_through(features: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
+    """The values of `entries`, exactly, with the gradient of the identity to `features`, of the same shape.
 
     The straight-through estimator, Section 3.2 of *Neural Discrete Representation Learning*
-    (https://arxiv.org/abs/1711.00937). No gradient goes to `entries`; vectors that are NaN stay visible.
+    (https://arxiv.org/abs/1711.00937). No gradient goes to `entries`.
     """
-    return entries.detach() + (vectors - vectors.detach())
+    return _StraightThrough.apply(features, entries.detach())
 
 
 GRADIENT_ESTIMATORS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -23,7 +35,7 @@ GRADIENT_ESTIMATORS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tens
 
 
 def find_estimator(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The estimator of a name: from vectors `(N, D)` and their codes `(N, D)` to the codes with a gradient.
+    """The estimator of a name: from features `(B, D, ...)` and their codes, alike, to the codes with a gradient.
 
     Raises:
         ValueError: If there is none of that name.

@@ -7,10 +7,13 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 
+from mosaics.quantizers.narrowed_search import NarrowedSearch, bfloat16_products_are_fast
+
 BLOCK = 64  # codes whose smallest score is found together
 # Scores held at a time: on the CPU what its caches hold (2 MiB in float32), elsewhere what keeps the device busy.
 CPU_CHUNK_ELEMENTS, MIN_CPU_ROWS = 1 << 19, 128
 CHUNK_ELEMENTS = 1 << 25
+NARROWED_CODES, NARROWED_DIM = 2048, 32  # at least so many and so long, and products are most of the work
 
 
 @torch.no_grad()
@@ -36,10 +39,26 @@ def nearest_codes(vectors: torch.Tensor, codebook: torch.Tensor, allow_nonfinite
             f"{tuple(codebook.shape)}."
         )
     with torch.autocast(vectors.device.type, enabled=False), _float32_products(vectors.device):
-        indices = _search(vectors, codebook.float())
+        indices = _search_narrowed(vectors, codebook.float())
     if not allow_nonfinite and not torch.isfinite(vectors).all():
         raise ValueError("nearest_codes got vectors that are NaN or infinite: no code is nearest to them.")
     return indices
+
+
+def _search_narrowed(vectors: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
+    """[`_search`], with most of its work in bfloat16 where that is faster and tells the codes apart."""
+    is_large = len(entries) >= NARROWED_CODES and entries.shape[1] >= NARROWED_DIM
+    if vectors.device.type != "cpu" or not is_large or not bfloat16_products_are_fast():
+        return _search(vectors, entries)
+    search = NarrowedSearch(entries, entries.square().sum(dim=1))
+    found = []
+    for chunk in vectors.split(search.rows):
+        found.append(search(chunk.float().contiguous()))
+        if found[-1] is None:
+            searched = sum(map(len, found[:-1]))
+            found[-1] = _search(vectors[searched:], entries)
+            break
+    return torch.cat(found).clamp_(max=len(entries) - 1)
 
 
 def _search(vectors: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:

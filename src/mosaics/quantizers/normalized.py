@@ -71,7 +71,7 @@ class NormalizedVectorQuantizer(nn.Module):
             perplexity, usage = code_statistics(indices, self.num_embeddings)
             quantized = self._project_out(self._estimator(directions, entries))
         return QuantizerOutput(
-            quantized=from_vectors(quantized, features),
+            quantized=from_vectors(quantized, features).to(features.dtype),
             indices=indices_like(indices, features),
             codebook_loss=F.mse_loss(entries, directions.detach()),
             commitment_loss=F.mse_loss(directions, entries.detach()),

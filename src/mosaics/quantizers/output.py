@@ -51,9 +51,9 @@ def to_vectors(features: torch.Tensor, embedding_dim: int, owner: str) -> torch.
 
 
 def from_vectors(vectors: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Vectors `(N, D)` as a feature map `(B, D, ...)` with the batch, trailing axes and dtype of `features`."""
+    """Vectors `(N, D)` as a feature map `(B, D, ...)` with the batch and trailing axes of `features`, a view."""
     shape = (features.shape[0], *features.shape[2:], vectors.shape[1])
-    return vectors.view(shape).movedim(-1, 1).to(features.dtype)
+    return vectors.view(shape).movedim(-1, 1)
 
 
 def indices_like(indices: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

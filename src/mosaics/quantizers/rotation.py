@@ -3,8 +3,8 @@
 import torch
 
 
-def rotation_trick(vectors: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
-    r"""The values of `entries`, with a gradient to `vectors` that is rotated and scaled as the vectors were.
+def rotation_trick(features: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
+    r"""The values of `entries`, with a gradient to `features` that is rotated and scaled as the vectors were.
 
     Implements Section 4 of *Restructuring Vector Quantization with the Rotation Trick*
     (https://arxiv.org/abs/2410.06424). Encoder output e becomes code q through the rotation R in the plane of the two
@@ -17,21 +17,21 @@ def rotation_trick(vectors: torch.Tensor, entries: torch.Tensor) -> torch.Tensor
     `entries`. Vectors of length zero have no direction: their gradient passes unchanged.
 
     Args:
-        vectors: `(N, D)` encoder outputs e.
-        entries: `(N, D)` their codes q; no gradient goes to them.
+        features: `(B, D, ...)` encoder outputs e, vectors along the second axis.
+        entries: `(B, D, ...)` their codes q; no gradient goes to them.
     """
     entries = entries.detach()
-    unit_vectors, lengths = _direction(vectors.detach())
+    unit_vectors, lengths = _direction(features.detach())
     unit_entries, entry_lengths = _direction(entries)
     halfway, _ = _direction(unit_vectors + unit_entries)
 
     def dot(constant: torch.Tensor) -> torch.Tensor:
-        return (vectors * constant).sum(dim=1, keepdim=True)
+        return (features * constant).sum(dim=1, keepdim=True)
 
-    rotated = vectors - 2 * dot(halfway) * halfway + 2 * dot(unit_vectors) * unit_entries
+    rotated = features - 2 * dot(halfway) * halfway + 2 * dot(unit_vectors) * unit_entries
     defined = (lengths > 0) & (entry_lengths > 0)
     moved = torch.where(defined, entry_lengths / lengths.where(lengths > 0, 1), 1) * torch.where(
-        defined, rotated, vectors
+        defined, rotated, features
     )
     return entries + (moved - moved.detach())
 

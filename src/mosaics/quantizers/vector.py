@@ -61,15 +61,15 @@ class VectorQuantizer(nn.Module):
 
     def forward(self, features: torch.Tensor) -> QuantizerOutput:
         """The nearest codes of `features` `(B, D, ...)`; see the class."""
-        vectors = to_vectors(features, self.embedding_dim, type(self).__name__)  # (N, D)
+        vectors = to_vectors(features.detach(), self.embedding_dim, type(self).__name__)  # (N, D)
         indices = nearest_codes(vectors, self.codebook, allow_nonfinite=self.training)
-        entries = F.embedding(indices, self.codebook).float()
+        entries = from_vectors(F.embedding(indices, self.codebook).float(), features)
         perplexity, usage = code_statistics(indices, self.num_embeddings)
         return QuantizerOutput(
-            quantized=from_vectors(self._estimator(vectors, entries), features),
+            quantized=self._estimator(features.float(), entries).to(features.dtype),
             indices=indices_like(indices, features),
-            codebook_loss=F.mse_loss(entries, vectors.detach()),
-            commitment_loss=F.mse_loss(vectors, entries.detach()),
+            codebook_loss=F.mse_loss(entries, features.detach().float()),
+            commitment_loss=F.mse_loss(features.float(), entries.detach()),
             perplexity=perplexity,
             codebook_usage=usage,
         )

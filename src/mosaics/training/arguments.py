@@ -80,7 +80,7 @@ def _build_parser(dataclass_types: Sequence[type], description: str | None) -> H
         choices = typing.get_args(field_type)
         if any(typing.get_origin(choice) is dict for choice in (field_type, *choices)):
             action.type = _json_object
-        if type(None) in choices and str not in choices and action.type is not None and action.nargs is None:
+        if type(None) in choices and str not in choices and callable(action.type) and action.nargs is None:
             action.type = _or_none(action.type)
             action.choices = None if action.choices is None else [*action.choices, None]
     return parser

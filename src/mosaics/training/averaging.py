@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 __all__ = ["IterateAverage"]
 
@@ -64,15 +65,13 @@ class IterateAverage:
 
     def state(self) -> dict[str, torch.Tensor]:
         """The averages by parameter name, whole tensors also when the model is sharded."""
-        return {n: a.full_tensor() if hasattr(a, "full_tensor") else a for n, a in self.averages.items()}
+        return {n: a.full_tensor() if isinstance(a, DTensor) else a for n, a in self.averages.items()}
 
     @torch.no_grad()
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """Puts back what [`state`] returned."""
         for name, average in self.averages.items():
-            if hasattr(average, "device_mesh"):
-                from torch.distributed.tensor import distribute_tensor
-
+            if isinstance(average, DTensor):
                 whole = state[name].to(average.device)
                 average.copy_(distribute_tensor(whole, average.device_mesh, average.placements))
             else:

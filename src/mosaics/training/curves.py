@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 __all__ = ["draw_curves", "read_curves"]
 
@@ -22,7 +23,7 @@ def read_curves(metrics: Path) -> dict[str, dict[str, Curve]]:
     """
     curves: dict[str, dict[str, Curve]] = defaultdict(lambda: defaultdict(list))
     for line in metrics.read_text(encoding="utf-8").splitlines():
-        row: Mapping[str, float | None] = json.loads(line)
+        row: Mapping[str, Any] = json.loads(line)
         for name, value in row.items():
             if name not in _NOT_DRAWN and isinstance(value, (int, float)):
                 kind = "held out" if name.startswith("eval_") else "training"

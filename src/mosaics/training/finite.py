@@ -55,20 +55,19 @@ class FiniteGuard:
         self.refused = self._in_a_row = 0
         self.stop_agreed = False
         self._before: list[torch.Tensor] = []
-        self._loss_finite: torch.Tensor | None = None
+        self._losses_finite: list[torch.Tensor] = []
         self._pending: _Verdict | None = None
 
     @torch.no_grad()
     def begin_step(self) -> None:
         """Remembers the buffers as they are before the forward passes of a step."""
         self._before = [buffer.clone() for buffer in self.buffers]
-        self._loss_finite = None
+        self._losses_finite = []
 
     @torch.no_grad()
     def watch(self, loss: torch.Tensor) -> None:
         """Notes whether the loss of a micro-batch is finite."""
-        finite = torch.isfinite(loss.detach()).reshape(())
-        self._loss_finite = finite if self._loss_finite is None else self._loss_finite & finite
+        self._losses_finite.append(torch.isfinite(loss.detach()).reshape(()))
 
     @torch.no_grad()
     def step(
@@ -90,7 +89,8 @@ class FiniteGuard:
             NonFiniteError: As the policy says; nothing has been changed then.
         """
         self.settle()
-        finite = torch.stack([self._loss_finite, torch.isfinite(gradient_norm).reshape(())])
+        losses_finite = torch.stack(self._losses_finite).all()
+        finite = torch.stack([losses_finite, torch.isfinite(gradient_norm).reshape(())])
         found = torch.cat([(~finite).float(), torch.full((1,), float(stop), device=finite.device)])
         found = sum_over_processes(self.accelerator, found)
         refused = (found[:2].sum() > 0).float()

@@ -1,7 +1,7 @@
 """Muon for the hidden weight matrices, AdamW for everything else, as one optimizer."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import torch
 
@@ -44,6 +44,12 @@ class MuonWithAdamW(torch.optim.Optimizer):
         split = len(self.muon.param_groups)
         self.muon.param_groups, self.adamw.param_groups = self.param_groups[:split], self.param_groups[split:]
         self.muon.state = self.adamw.state = self.state
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step of both parts."""

@@ -1,12 +1,17 @@
 """The optimizer, with the usual split of the parameters."""
 
+import math
+
 import torch
+from accelerate import Accelerator
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from mosaics.training.config import TrainingConfig
 from mosaics.training.muon import MuonWithAdamW
+from mosaics.training.schedules import learning_rate_at
 
-__all__ = ["build_optimizer", "decayed_parameters", "hidden_matrices"]
+__all__ = ["build_optimizer", "clip_gradients", "decayed_parameters", "hidden_matrices", "scheduled_learning_rate"]
 
 
 def decayed_parameters(model: nn.Module) -> set[str]:
@@ -64,3 +69,26 @@ def build_optimizer(model: nn.Module, config: TrainingConfig, device: torch.devi
         return MuonWithAdamW(group(matrices, config.weight_decay), adamw_groups, **arguments)
     fused = device.type in ("cpu", "cuda", "xpu", "mps") and all(p.is_floating_point() for _, p in named)
     return torch.optim.AdamW(adamw_groups, fused=fused, **arguments)
+
+
+def scheduled_learning_rate(config: TrainingConfig, step: int) -> float:
+    """Learning rate of the optimizer step that follows `step` others, as the fields of `config` say."""
+    return learning_rate_at(
+        step,
+        peak=config.learning_rate,
+        end=config.learning_rate_end,
+        warmup_steps=config.warmup_steps,
+        decay_steps=config.decay_steps,
+        schedule=config.lr_schedule,
+        decay_start=config.lr_decay_start,
+    )
+
+
+def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float | None) -> torch.Tensor:
+    """Scales the gradients of a prepared model down to a norm, if there is a limit.
+
+    Returns:
+        The norm they had before, over all parameters also when the model is sharded.
+    """
+    norm = accelerator.clip_grad_norm_(model.parameters(), math.inf if max_norm is None else max_norm)
+    return norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)

@@ -25,11 +25,11 @@ class OutputLock:
     """
 
     def __init__(self, folder: Path, active: bool = True):
-        self.path, self.active = folder / ".lock", active and fcntl is not None
+        self.path, self.active = folder / ".lock", active
         self._descriptor: int | None = None
 
     def __enter__(self) -> "OutputLock":
-        if self.active:
+        if self.active and fcntl is not None:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,15 +1,17 @@
 """How processes start and talk."""
 
 import os
+from typing import cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from transformers import PreTrainedModel
 
 from mosaics.training.config import TrainingConfig
 
-__all__ = ["build_accelerator", "fair_share_of_cores", "sum_over_processes"]
+__all__ = ["build_accelerator", "fair_share_of_cores", "sum_over_processes", "unwrap"]
 
 _UNSUPPORTED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
 
@@ -38,7 +40,7 @@ def build_accelerator(config: TrainingConfig) -> Accelerator:
         cpu=on_cpu,
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
-        log_with=trackers or None,
+        log_with=[*trackers] or None,
         project_dir=os.path.join(config.output_dir, "logs"),
         dynamo_backend="inductor" if config.torch_compile else None,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
@@ -72,3 +74,8 @@ def fair_share_of_cores() -> int:
 def sum_over_processes(accelerator: Accelerator, tensor: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all processes, on each of them."""
     return tensor if accelerator.num_processes == 1 else accelerator.reduce(tensor, reduction="sum")
+
+
+def unwrap(accelerator: Accelerator, model: torch.nn.Module) -> PreTrainedModel:
+    """The model of a run as it was before Accelerate and the compiler wrapped it."""
+    return cast("PreTrainedModel", accelerator.unwrap_model(model, keep_torch_compile=False))

@@ -47,15 +47,16 @@ def capture_rng(device: torch.device | None = None) -> dict[str, torch.Tensor]:
     version, python_words, gauss_next = random.getstate()
     if version != 3:
         raise RuntimeError(f"Python's random.getstate() has version {version}, expected 3.")
-    name, numpy_words, position, has_gauss, cached_gaussian = np.random.get_state(legacy=True)
-    if name != "MT19937":
-        raise RuntimeError(f"NumPy's global generator is a {name}, expected MT19937.")
+    numpy_state = np.random.get_state(legacy=False)
+    if numpy_state["bit_generator"] != "MT19937":
+        raise RuntimeError(f"NumPy's global generator is a {numpy_state['bit_generator']}, expected MT19937.")
+    numpy_words, position = numpy_state["state"]["key"], numpy_state["state"]["pos"]
     states = {
         "python": torch.tensor(python_words, dtype=torch.int64),
         "python_gauss": torch.tensor([] if gauss_next is None else [gauss_next], dtype=torch.float64),
         "numpy": torch.from_numpy(numpy_words.astype(np.int64)),
-        "numpy_position": torch.tensor([position, has_gauss], dtype=torch.int64),
-        "numpy_gauss": torch.tensor([cached_gaussian], dtype=torch.float64),
+        "numpy_position": torch.tensor([position, numpy_state["has_gauss"]], dtype=torch.int64),
+        "numpy_gauss": torch.tensor([numpy_state["gauss"]], dtype=torch.float64),
         "torch": torch.get_rng_state(),
     }
     if device is not None and device.type != "cpu":

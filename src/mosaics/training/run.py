@@ -18,13 +18,12 @@ from mosaics.training.evaluation import EvaluationPass
 from mosaics.training.finite import FiniteGuard
 from mosaics.training.identity import dataset_fingerprint, run_settings, settings_hash
 from mosaics.training.metrics import MetricAverages, Throughput
-from mosaics.training.optimizer import build_optimizer
+from mosaics.training.optimizer import build_optimizer, clip_gradients, scheduled_learning_rate
 from mosaics.training.output_lock import OutputLock
-from mosaics.training.processes import build_accelerator, sum_over_processes
+from mosaics.training.processes import build_accelerator, sum_over_processes, unwrap
 from mosaics.training.publishing import push_to_hub, write_model
 from mosaics.training.randomness import mix_seed, restore_rng, seed_rng
 from mosaics.training.reporting import Reporter
-from mosaics.training.schedules import learning_rate_at
 from mosaics.training.signals import EXIT_CODE_STOPPED, StopSignal
 from mosaics.training.snapshots import checkpoint_bytes, read_snapshot, write_snapshot
 
@@ -144,7 +143,7 @@ class TrainingRun:
     @property
     def unwrapped_model(self) -> PreTrainedModel:
         """The model as it was passed in, for methods other than the forward pass (`encode`, `generate`)."""
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return unwrap(self.accelerator, self.model)
 
     @property
     def samples_per_step(self) -> int:
@@ -155,16 +154,7 @@ class TrainingRun:
     @property
     def learning_rate(self) -> float:
         """Learning rate of the step in progress."""
-        config = self.config
-        return learning_rate_at(
-            self.step,
-            peak=config.learning_rate,
-            end=config.learning_rate_end,
-            warmup_steps=config.warmup_steps,
-            decay_steps=config.decay_steps,
-            schedule=config.lr_schedule,
-            decay_start=config.lr_decay_start,
-        )
+        return scheduled_learning_rate(self.config, self.step)
 
     @property
     def should_evaluate(self) -> bool:
@@ -229,9 +219,7 @@ class TrainingRun:
         learning_rate = self.learning_rate
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        limit = self.config.max_grad_norm
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), float("inf") if limit is None else limit)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        norm = clip_gradients(self.accelerator, self.model, self.config.max_grad_norm)
         accepted = self._guard.step(self.optimizer, norm, self.step, self._keys, self._signal.received is not None)
         self.optimizer.zero_grad()
         self.step += 1

@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from mosaics.training.checkpointing import CheckpointError
+from mosaics.training.processes import unwrap
 
 __all__ = [
     "load_model_state",
@@ -62,8 +63,9 @@ def model_state(accelerator: Accelerator, model: nn.Module) -> dict[str, torch.T
     if _is_sharded(model):
         from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
-        return dict(get_model_state_dict(model, options=_gathering()))
-    state = accelerator.unwrap_model(model, keep_torch_compile=False).state_dict()
+        gathered: Any = get_model_state_dict(model, options=_gathering())  # typed as dictionaries within each other
+        return dict(gathered)
+    state = unwrap(accelerator, model).state_dict()
     return {name: tensor for name, tensor in state.items() if name not in _aliases(state)}
 
 
@@ -81,7 +83,7 @@ def _aliases(state: dict[str, torch.Tensor]) -> set[str]:
 
 def check_model_state(accelerator: Accelerator, model: nn.Module, state: dict[str, torch.Tensor], file: Path) -> None:
     """Compares names and shapes with those of the model, before anything is changed."""
-    own = accelerator.unwrap_model(model, keep_torch_compile=False).state_dict()
+    own = unwrap(accelerator, model).state_dict()
     expected = {name: tensor.shape for name, tensor in own.items() if name not in _aliases(own)}
     _compare_shapes(
         expected, {name: tensor.shape for name, tensor in state.items() if name not in _aliases(own)}, file
@@ -95,8 +97,7 @@ def load_model_state(accelerator: Accelerator, model: nn.Module, state: dict[str
 
         set_model_state_dict(model, dict(state), options=StateDictOptions(full_state_dict=True))
         return
-    inner = accelerator.unwrap_model(model, keep_torch_compile=False)
-    own = inner.state_dict()
+    own = unwrap(accelerator, model).state_dict()
     with torch.no_grad():
         for name, tensor in state.items():
             if name in own:
@@ -104,8 +105,8 @@ def load_model_state(accelerator: Accelerator, model: nn.Module, state: dict[str
 
 
 def _named_trainable(accelerator: Accelerator, model: nn.Module) -> dict[str, nn.Parameter]:
-    inner = accelerator.unwrap_model(model, keep_torch_compile=False)
-    return {name: parameter for name, parameter in inner.named_parameters() if parameter.requires_grad}
+    named = unwrap(accelerator, model).named_parameters()
+    return {name: parameter for name, parameter in named if parameter.requires_grad}
 
 
 def optimizer_state(
@@ -115,7 +116,8 @@ def optimizer_state(
     if _is_sharded(model):
         from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
-        by_name = get_optimizer_state_dict(model, optimizer, options=_gathering()).get("state", {})
+        gathered: Any = get_optimizer_state_dict(model, optimizer, options=_gathering())  # typed wider than it is
+        by_name = gathered.get("state", {})
     else:
         named = _named_trainable(accelerator, model)
         by_name = {name: optimizer.state[p] for name, p in named.items() if p in optimizer.state}
@@ -157,7 +159,7 @@ def load_optimizer_state(
         )
 
         groups = get_optimizer_state_dict(model, optimizer)["param_groups"]  # by name, on every process
-        full = {"state": by_name, "param_groups": groups}
+        full: Any = {"state": by_name, "param_groups": groups}
         set_optimizer_state_dict(model, optimizer, full, options=StateDictOptions(full_state_dict=True))
         return
     own = optimizer.state_dict()  # numbers the parameters in the order of the groups

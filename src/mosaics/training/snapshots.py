@@ -30,6 +30,7 @@ from mosaics.training.checkpointing import CheckpointError, find_checkpoint, lis
 from mosaics.training.config import TrainingConfig
 from mosaics.training.data_order import Position
 from mosaics.training.identity import check_unchanged
+from mosaics.training.processes import unwrap
 from mosaics.training.randomness import capture_rng
 
 __all__ = ["Snapshot", "checkpoint_bytes", "read_snapshot", "write_snapshot"]
@@ -74,7 +75,7 @@ def write_snapshot(
     run_state.write_tensors(rng_file, capture_rng(accelerator.device))
     if not accelerator.is_main_process:
         return
-    config = accelerator.unwrap_model(model, keep_torch_compile=False).config
+    config = unwrap(accelerator, model).config
     run_state.write_tensors(folder / "model.safetensors", weights)
     run_state.write_tensors(folder / "optimizer.safetensors", moments)
     config.save_pretrained(folder)

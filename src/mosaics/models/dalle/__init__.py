@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "DalleTransformer": "mosaics.models.dalle.modeling_dalle",
         "DalleTransformerConfig": "mosaics.models.dalle.configuration_dalle",
-        "DalleTransformerOutput": "mosaics.models.dalle.modeling_dalle",
+        "DalleTransformerOutput": "mosaics.models.dalle.prior",
     },
 )

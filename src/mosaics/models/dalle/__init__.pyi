@@ -2,4 +2,4 @@
 
 from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig as DalleTransformerConfig
 from mosaics.models.dalle.modeling_dalle import DalleTransformer as DalleTransformer
-from mosaics.models.dalle.modeling_dalle import DalleTransformerOutput as DalleTransformerOutput
+from mosaics.models.dalle.prior import DalleTransformerOutput as DalleTransformerOutput

@@ -17,15 +17,15 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 
 import torch
+from transformers import PreTrainedConfig
 
 from mosaics.models.dalle.attention_patterns import conv_offsets, window_offsets
-from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
 
 
 class PatternCache(ABC):
     """Keys and values of one layer. Subclasses say where a position is stored and which slots a query reads."""
 
-    def __init__(self, config: DalleTransformerConfig, groups: int, candidates: int, *, dtype, device):
+    def __init__(self, config: PreTrainedConfig, groups: int, candidates: int, *, dtype, device):
         self.grid_size = config.image_grid_size
         shape = (groups, config.num_attention_heads, candidates, self.num_slots(config), config.head_size)
         self.keys = torch.empty(shape, dtype=dtype, device=device)
@@ -33,7 +33,7 @@ class PatternCache(ABC):
 
     @staticmethod
     @abstractmethod
-    def num_slots(config: DalleTransformerConfig) -> int:
+    def num_slots(config: PreTrainedConfig) -> int:
         """Entries kept for each candidate."""
 
     @abstractmethod
@@ -63,7 +63,7 @@ class FullCache(PatternCache):
     """Every position, in raster order."""
 
     @staticmethod
-    def num_slots(config: DalleTransformerConfig) -> int:
+    def num_slots(config: PreTrainedConfig) -> int:
         """W * W."""
         return config.num_image_tokens
 
@@ -80,7 +80,7 @@ class RowCache(PatternCache):
     """A ring of the last W + 1 positions. Softmax does not care for the order, so it is never rotated."""
 
     @staticmethod
-    def num_slots(config: DalleTransformerConfig) -> int:
+    def num_slots(config: PreTrainedConfig) -> int:
         """W + 1."""
         return config.image_grid_size + 1
 
@@ -98,7 +98,7 @@ class ColumnCache(PatternCache):
     """Every position, column by column: slot c W + r for row r and column c."""
 
     @staticmethod
-    def num_slots(config: DalleTransformerConfig) -> int:
+    def num_slots(config: PreTrainedConfig) -> int:
         """W * W."""
         return config.num_image_tokens
 
@@ -117,7 +117,7 @@ class ColumnCache(PatternCache):
 class ConvCache(PatternCache):
     """A ring that reaches back to the furthest offset of the neighbourhood."""
 
-    def __init__(self, config: DalleTransformerConfig, groups: int, candidates: int, *, dtype, device):
+    def __init__(self, config: PreTrainedConfig, groups: int, candidates: int, *, dtype, device):
         super().__init__(config, groups, candidates, dtype=dtype, device=device)
         self.offsets = conv_offsets(config.image_grid_size, config.conv_kernel_size)
         # Row p: the slots of p - offset, for every offset in ascending order.
@@ -126,7 +126,7 @@ class ConvCache(PatternCache):
         self.slots = (positions[:, None] - offsets[None, :]) % self.num_slots(config)
 
     @staticmethod
-    def num_slots(config: DalleTransformerConfig) -> int:
+    def num_slots(config: PreTrainedConfig) -> int:
         """The largest offset h W + h, and itself."""
         return min(conv_offsets(config.image_grid_size, config.conv_kernel_size)[-1] + 1, config.num_image_tokens)
 
@@ -143,7 +143,7 @@ class ConvCache(PatternCache):
 class WindowCache(PatternCache):
     """A ring that reaches back to the furthest offset of any column's neighbourhood."""
 
-    def __init__(self, config: DalleTransformerConfig, groups: int, candidates: int, *, dtype, device):
+    def __init__(self, config: PreTrainedConfig, groups: int, candidates: int, *, dtype, device):
         super().__init__(config, groups, candidates, dtype=dtype, device=device)
         self.offsets = [
             window_offsets(config.image_grid_size, config.conv_kernel_size, column)
@@ -152,7 +152,7 @@ class WindowCache(PatternCache):
         self.offset_tables = [torch.tensor(offsets, device=device) for offsets in self.offsets]
 
     @staticmethod
-    def num_slots(config: DalleTransformerConfig) -> int:
+    def num_slots(config: PreTrainedConfig) -> int:
         """The largest offset of any column, and itself."""
         grid = config.image_grid_size
         furthest = max(window_offsets(grid, config.conv_kernel_size, column)[-1] for column in range(grid))
@@ -179,7 +179,7 @@ CACHES: dict[str, type[PatternCache]] = {
 }
 
 
-def bytes_per_candidate(config: DalleTransformerConfig, element_size: int) -> int:
+def bytes_per_candidate(config: PreTrainedConfig, element_size: int) -> int:
     """Memory of the image keys and values of one candidate in all layers."""
     slots = sum(CACHES[pattern].num_slots(config) for pattern in config.layer_patterns)
-    return 2 * slots * config.hidden_size * element_size
+    return 2 * slots * config.num_attention_heads * config.head_size * element_size

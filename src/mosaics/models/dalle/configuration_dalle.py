@@ -81,6 +81,11 @@ class DalleTransformerConfig(PreTrainedConfig):
         return self.image_grid_size**2
 
     @property
+    def text_length(self) -> int:
+        """Positions before the image: the text."""
+        return self.max_text_length
+
+    @property
     def sequence_length(self) -> int:
         """Positions of the stream: text, then image."""
         return self.max_text_length + self.num_image_tokens

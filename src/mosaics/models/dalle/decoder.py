@@ -8,6 +8,7 @@ On the CPU in float32 the results of a candidate do not depend, to the last bit,
 products run through kernels that treat every row alike whatever their number, once there are at least [`MIN_ROWS`].
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +20,7 @@ from mosaics.models.dalle.attention_patterns import may_attend
 from mosaics.models.dalle.caches import CACHES, PatternCache
 
 if TYPE_CHECKING:
-    from mosaics.models.dalle.modeling_dalle import DalleLayer, DalleTransformer
+    from mosaics.models.dalle.prior import TextToImagePrior
 
 
 def packed(linear: nn.Linear) -> InferenceLinear:
@@ -30,7 +31,7 @@ def packed(linear: nn.Linear) -> InferenceLinear:
 class DecoderLayer:
     """One layer, its keys and values of the text, and its cache."""
 
-    def __init__(self, layer: "DalleLayer", dtype: torch.dtype):
+    def __init__(self, layer: nn.Module, dtype: torch.dtype):
         self.layer = layer
         self.attention = layer.attention
         self.dtype = dtype
@@ -59,15 +60,28 @@ class DecoderLayer:
 
     def read_text(self, hidden: torch.Tensor) -> torch.Tensor:
         """(P, T, hidden_size): causal attention of whole texts; keeps their keys and values."""
-        query, key, value = (part.transpose(1, 2) for part in self._project(hidden))
-        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=self.attention.scaling)
-        self.text_keys, self.text_values = key.contiguous(), value.contiguous()
-        return self._finish(hidden, attended.transpose(1, 2).flatten(start_dim=2))
+        return self._finish(hidden, self._attend_text(*(part.transpose(1, 2) for part in self._project(hidden))))
 
     def read_rows(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(G, C or 1, n, hidden_size): the first n image tokens at once, under a mask (n, T + n)."""
-        groups, candidates, length, _ = hidden.shape
-        query, key, value = (part.transpose(2, 3) for part in self._project(hidden))  # (G, C, heads, n, head_size)
+        heads = (part.transpose(2, 3) for part in self._project(hidden))
+        return self._finish(hidden, self._attend_rows(*heads, mask))
+
+    def step(self, hidden: torch.Tensor, position: int) -> torch.Tensor:
+        """(G * C, hidden_size): the image token at `position` of every candidate."""
+        return self._finish(hidden, self._attend_step(*self._project(hidden), position))
+
+    def _attend_text(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Causal attention of whole texts (P, heads, T, head_size) to (P, T, inner size); keeps keys and values."""
+        self.text_keys, self.text_values = key.contiguous(), value.contiguous()
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=self.attention.scaling)
+        return attended.transpose(1, 2).flatten(start_dim=2)
+
+    def _attend_rows(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Attention of the first n image tokens (G, C or 1, heads, n, head_size) to (G, C or 1, n, inner size)."""
+        groups, candidates, _, length, _ = query.shape
         keys = torch.cat([self.text_keys[:, None].expand(-1, candidates, -1, -1, -1), key], dim=3)
         values = torch.cat([self.text_values[:, None].expand(-1, candidates, -1, -1, -1), value], dim=3)
         attended = F.scaled_dot_product_attention(
@@ -78,18 +92,17 @@ class DecoderLayer:
             scale=self.attention.scaling,
         )
         self.cache.fill(key.transpose(1, 2), value.transpose(1, 2))
-        attended = attended.transpose(1, 2).reshape(groups, candidates, length, -1)
-        return self._finish(hidden, attended)
+        return attended.transpose(1, 2).reshape(groups, candidates, length, -1)
 
-    def step(self, hidden: torch.Tensor, position: int) -> torch.Tensor:
-        """(G * C, hidden_size): the image token at `position` of every candidate."""
+    def _attend_step(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, position: int) -> torch.Tensor:
+        """Attention of the image tokens at a position (G * C, heads, head_size) to (G * C, inner size)."""
         groups, heads, candidates, _, head_size = self.cache.keys.shape
         query, key, value = (
-            part.view(groups, candidates, heads, head_size).transpose(1, 2) for part in self._project(hidden)
+            part.view(groups, candidates, heads, head_size).transpose(1, 2) for part in (query, key, value)
         )
         self.cache.append(position, key, value)
         attended = self._attend((query * self.attention.scaling).contiguous(), *self.cache.visible(position))
-        return self._finish(hidden, attended.transpose(1, 2).reshape(hidden.shape))
+        return attended.transpose(1, 2).reshape(groups * candidates, heads * head_size)
 
     def _attend(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """One softmax over text and image scores: (G, heads, C, head_size) queries to attended values."""
@@ -114,16 +127,44 @@ class DecoderLayer:
 class Decoder:
     """The transformer while it draws: weights made ready once, then any number of texts and batches of candidates."""
 
-    def __init__(self, model: "DalleTransformer"):
+    caches: Mapping[str, type[PatternCache]] = CACHES
+
+    def __init__(self, model: "TextToImagePrior"):
         self.model = model
         self.config = model.config
         weight = model.image_head.weight
         self.device = weight.device
         # Attention in half precision is slower than in float32 on CPUs, and the caches are small.
         self.dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
-        self.layers = [DecoderLayer(layer, self.dtype) for layer in model.layers]
+        self.layers = self._make_layers()
         self.image_head = packed(model.image_head)
-        self.position_table = model.image_embedding.position_table()
+        self.position_table = self._position_table()
+
+    def _make_layers(self) -> list[DecoderLayer]:
+        return [DecoderLayer(layer, self.dtype) for layer in self.model.layers]
+
+    def _position_table(self) -> torch.Tensor | None:
+        return self.model.image_embedding.position_table()
+
+    def _masks(self, query: torch.Tensor, key: torch.Tensor) -> dict[str, torch.Tensor]:
+        """For each pattern, whether the tokens at stream positions `query` see those at `key`."""
+        return {
+            pattern: may_attend(
+                pattern,
+                query,
+                key,
+                text_length=self.config.text_length,
+                grid_size=self.config.image_grid_size,
+                kernel_size=self.config.conv_kernel_size,
+            )
+            for pattern in set(self.config.layer_patterns)
+        }
+
+    def _row_masks(self, length: int) -> dict[str, torch.Tensor]:
+        """Masks (length, text_length + length) of the first image tokens."""
+        text_length = self.config.text_length
+        stream = torch.arange(text_length + length, device=self.device)
+        return self._masks(stream[text_length:, None], stream[None, :])
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(rows, hidden_size) to image logits (rows, image_vocab_size) in float32."""
@@ -144,25 +185,14 @@ class Decoder:
     def allocate(self, candidates: int) -> None:
         """Empty caches for `candidates` candidates of each group."""
         for layer in self.layers:
-            layer.cache = CACHES[layer.attention.pattern](
+            layer.cache = self.caches[layer.attention.pattern](
                 self.config, len(layer.text_keys), candidates, dtype=self.dtype, device=self.device
             )
 
     def read_rows(self, tokens: torch.Tensor) -> torch.Tensor:
         """Computes the given first image tokens (G, C or 1, n); returns the last states (G, C or 1, hidden_size)."""
-        text_length, length = self.config.max_text_length, tokens.shape[2]
-        stream = torch.arange(text_length + length, device=self.device)
-        masks = {
-            pattern: may_attend(
-                pattern,
-                stream[text_length:, None],
-                stream[None, :],
-                text_length=text_length,
-                grid_size=self.config.image_grid_size,
-                kernel_size=self.config.conv_kernel_size,
-            )
-            for pattern in set(self.config.layer_patterns)
-        }
+        length = tokens.shape[2]
+        masks = self._row_masks(length)
         hidden = self.model.image_embedding.tokens(tokens) + self.position_table[:length]
         for layer in self.layers:
             hidden = layer.read_rows(hidden, masks[layer.attention.pattern])

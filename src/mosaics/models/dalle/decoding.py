@@ -4,15 +4,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from transformers import PreTrainedConfig
 
 from mosaics.layers.inference import MIN_ROWS, row_wise_products
 from mosaics.models.dalle.caches import bytes_per_candidate
-from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
-from mosaics.models.dalle.decoder import Decoder
 from mosaics.sampling import candidate_uniforms, check_sampling, draw, guide
 
 if TYPE_CHECKING:
-    from mosaics.models.dalle.modeling_dalle import DalleTransformer
+    from mosaics.models.dalle.decoder import Decoder
+    from mosaics.models.dalle.prior import TextToImagePrior
 
 
 class DecodingStep(NamedTuple):
@@ -29,7 +29,7 @@ class GenerationRequest:
 
     def __init__(
         self,
-        config: DalleTransformerConfig,
+        config: PreTrainedConfig,
         *,
         input_ids: torch.Tensor,
         num_candidates: int,
@@ -107,10 +107,10 @@ class GenerationRequest:
 
 
 def decode(
-    model: "DalleTransformer",
+    model: "TextToImagePrior",
     request: GenerationRequest,
     callback: Callable[[DecodingStep], None] | None,
-    decoder_class: type[Decoder] = Decoder,
+    decoder_class: type["Decoder"],
 ) -> torch.Tensor:
     """Draws the tokens of all candidates, batch by batch; a text is computed once, for all its batches.
 
@@ -138,7 +138,7 @@ def decode(
     return tokens.view(-1, config.image_grid_size, config.image_grid_size)
 
 
-def default_batch_size(config: DalleTransformerConfig, device: torch.device) -> int:
+def default_batch_size(config: PreTrainedConfig, device: torch.device) -> int:
     """Candidates whose caches fit into 512 MiB on the CPU, 4 GiB elsewhere."""
     budget = 2**29 if device.type == "cpu" else 2**32
     return max(MIN_ROWS, budget // bytes_per_candidate(config, element_size=4))
@@ -175,7 +175,7 @@ class CandidateBatch:
         return tokens.view(self.prompts, self.lanes, -1)[:, : self.candidates]
 
 
-def _read_texts(decoder: Decoder, request: GenerationRequest, prompts: slice) -> torch.Tensor:
+def _read_texts(decoder: "Decoder", request: GenerationRequest, prompts: slice) -> torch.Tensor:
     """Computes the texts of some prompts, and the empty text once if guided; returns the last states (G, hidden_size).
 
     The groups are the prompts, followed by as many empty texts if guided.
@@ -192,7 +192,7 @@ def _read_texts(decoder: Decoder, request: GenerationRequest, prompts: slice) ->
 
 
 def _draw_batch(
-    decoder: Decoder, states: torch.Tensor, batch: CandidateBatch, callback: Callable[[DecodingStep], None] | None
+    decoder: "Decoder", states: torch.Tensor, batch: CandidateBatch, callback: Callable[[DecodingStep], None] | None
 ) -> torch.Tensor:
     """Draws the pictures of a batch (prompts, candidates, image tokens). Nothing here waits for the device."""
     request, count = batch.request, decoder.config.num_image_tokens

@@ -10,12 +10,17 @@ causal to text, and an image token sees all of the text, itself, and of the earl
     conv_like  those up to k - 1 rows above and up to k - 1 columns to the left, the picture's edges kept
 """
 
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from mosaics.models.dalle.dalle_pytorch.configuration_dalle_pytorch import DallePytorchTransformerConfig
 
 ATTENTION_TYPES = ("full", "axial_row", "axial_col", "conv_like")
 
 
-def may_attend(
+def sees(
     kind: str, query: torch.Tensor, key: torch.Tensor, *, text_length: int, grid_size: int, kernel_size: int
 ) -> torch.Tensor:
     """Whether the token at stream position `query` sees the one at `key`; it broadcasts.
@@ -40,3 +45,20 @@ def may_attend(
     else:
         near = (rows < kernel_size) & (columns >= 0) & (columns < kernel_size)
     return causal & (near | (key < text_length))
+
+
+def stream_masks(
+    config: "DallePytorchTransformerConfig", query: torch.Tensor, key: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """For each attention type of a model, whether the tokens at `query` see those at `key`; see [`sees`]."""
+    return {
+        kind: sees(
+            kind,
+            query,
+            key,
+            text_length=config.text_length,
+            grid_size=config.image_grid_size,
+            kernel_size=config.conv_kernel_size,
+        )
+        for kind in set(config.layer_attention_types)
+    }

@@ -4,13 +4,10 @@ As in `mosaics.models.dalle.decoder`, the text is computed once a prompt. Beside
 the last row what the token below and the token to the right take over ([`ShiftMemory`]).
 """
 
-from typing import TYPE_CHECKING
-
 import torch
-import torch.nn.functional as F
 
 from mosaics.models.dalle.caches import ColumnCache, FullCache, PatternCache
-from mosaics.models.dalle.dalle_pytorch.attention_types import may_attend
+from mosaics.models.dalle.dalle_pytorch.attention_types import stream_masks
 from mosaics.models.dalle.dalle_pytorch.layers import (
     DallePytorchLayer,
     Streams,
@@ -19,10 +16,7 @@ from mosaics.models.dalle.dalle_pytorch.layers import (
     shift_image,
     shift_text,
 )
-from mosaics.models.dalle.decoder import DecoderLayer, packed
-
-if TYPE_CHECKING:
-    from mosaics.models.dalle.dalle_pytorch.modeling_dalle_pytorch import DallePytorchTransformer
+from mosaics.models.dalle.decoder import Decoder, DecoderLayer
 
 
 class OwnRowCache(PatternCache):
@@ -62,7 +56,7 @@ class CornerWindowCache(FullCache):
         return keys, values
 
 
-CACHES: dict[str, type[PatternCache]] = {
+CACHES_BY_TYPE: dict[str, type[PatternCache]] = {
     "full": FullCache,
     "axial_row": OwnRowCache,
     "axial_col": ColumnCache,
@@ -130,16 +124,13 @@ class DallePytorchDecoderLayer(DecoderLayer):
         shift = shift_text if self.layer.config.shift_tokens else lambda states: states
 
         def attend(hidden: torch.Tensor) -> torch.Tensor:
-            query, key, value = self._heads(shift(self.layer.attention_norm(hidden)), self.text_angles)
-            self.text_keys, self.text_values = key.contiguous(), value.contiguous()
-            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=self.attention.scaling)
-            return self._add_attended(attended.transpose(1, 2).flatten(start_dim=2), hidden.dtype)
+            heads = self._heads(shift(self.layer.attention_norm(hidden)), self.text_angles)
+            return self._add_attended(self._attend_text(*heads), hidden.dtype)
 
         return add_branches(streams, attend, lambda hidden: self._feed(shift(self.layer.feed_forward_norm(hidden))))
 
     def read_rows(self, streams: Streams, mask: torch.Tensor) -> Streams:
         """The streams (G, C or 1, n, hidden_size) of the first n image tokens, under a mask (n, 1 + T + n)."""
-        groups, candidates, length, _ = streams[0].shape
 
         def shift(states: torch.Tensor, memory: ShiftMemory | None) -> torch.Tensor:
             if memory is None:
@@ -149,19 +140,8 @@ class DallePytorchDecoderLayer(DecoderLayer):
 
         def attend(hidden: torch.Tensor) -> torch.Tensor:
             states = shift(self.layer.attention_norm(hidden), self.attention_memory)
-            angles = None if self.image_angles is None else self.image_angles[:length]
-            query, key, value = self._heads(states, angles)  # (G, C, heads, n, head_size)
-            keys = torch.cat([self.text_keys[:, None].expand(-1, candidates, -1, -1, -1), key], dim=3)
-            values = torch.cat([self.text_values[:, None].expand(-1, candidates, -1, -1, -1), value], dim=3)
-            attended = F.scaled_dot_product_attention(
-                query.flatten(end_dim=1),
-                keys.flatten(end_dim=1),
-                values.flatten(end_dim=1),
-                attn_mask=mask,
-                scale=self.attention.scaling,
-            )
-            self.cache.fill(key.transpose(1, 2), value.transpose(1, 2))
-            return self._add_attended(attended.transpose(1, 2).reshape(groups, candidates, length, -1), hidden.dtype)
+            angles = None if self.image_angles is None else self.image_angles[: states.shape[2]]
+            return self._add_attended(self._attend_rows(*self._heads(states, angles), mask), hidden.dtype)
 
         def feed(hidden: torch.Tensor) -> torch.Tensor:
             return self._feed(shift(self.layer.feed_forward_norm(hidden), self.feed_forward_memory))
@@ -170,7 +150,6 @@ class DallePytorchDecoderLayer(DecoderLayer):
 
     def step(self, streams: Streams, position: int) -> Streams:
         """The streams (G * C, hidden_size) of the image token at `position` of every candidate."""
-        groups, heads, candidates, _, head_size = self.cache.keys.shape
 
         def shift(states: torch.Tensor, memory: ShiftMemory | None) -> torch.Tensor:
             return states if memory is None else memory.shift(states, position)
@@ -178,13 +157,9 @@ class DallePytorchDecoderLayer(DecoderLayer):
         def attend(hidden: torch.Tensor) -> torch.Tensor:
             qkv = self.qkv(shift(self.layer.attention_norm(hidden), self.attention_memory))
             angles = None if self.image_angles is None else self.image_angles[position]
-            query, key, value = (
-                rotate(part, angles).to(self.dtype).view(groups, candidates, heads, head_size).transpose(1, 2)
-                for part in qkv.view(len(hidden), 3, heads, head_size).unbind(dim=1)
-            )
-            self.cache.append(position, key, value)
-            attended = self._attend((query * self.attention.scaling).contiguous(), *self.cache.visible(position))
-            return self._add_attended(attended.transpose(1, 2).reshape(len(hidden), -1), hidden.dtype)
+            parts = qkv.unflatten(1, (3, self.layer.config.num_attention_heads, -1)).unbind(dim=1)
+            query, key, value = (rotate(part, angles).to(self.dtype) for part in parts)
+            return self._add_attended(self._attend_step(query, key, value, position), hidden.dtype)
 
         def feed(hidden: torch.Tensor) -> torch.Tensor:
             return self._feed(shift(self.layer.feed_forward_norm(hidden), self.feed_forward_memory))
@@ -192,19 +167,20 @@ class DallePytorchDecoderLayer(DecoderLayer):
         return add_branches(streams, attend, feed)
 
 
-class DallePytorchDecoder:
+class DallePytorchDecoder(Decoder):
     """The transformer while it draws: weights made ready once, then any number of texts and batches of candidates."""
 
-    def __init__(self, model: "DallePytorchTransformer"):
-        self.model = model
-        self.config = model.config
-        weight = model.image_head.weight
-        self.device = weight.device
-        self.dtype = torch.float32 if weight.device.type == "cpu" else weight.dtype
-        angles = None if model.rotary is None else model.rotary()
-        self.layers = [DallePytorchDecoderLayer(layer, self.dtype, angles) for layer in model.layers]
-        self.image_head = packed(model.image_head)
-        self.positions = model.embedding.image_positions()
+    caches = CACHES_BY_TYPE
+
+    def _make_layers(self) -> list[DecoderLayer]:
+        angles = None if self.model.rotary is None else self.model.rotary()
+        return [DallePytorchDecoderLayer(layer, self.dtype, angles) for layer in self.model.layers]
+
+    def _position_table(self) -> torch.Tensor | None:
+        return self.model.embedding.image_positions()
+
+    def _masks(self, query: torch.Tensor, key: torch.Tensor) -> dict[str, torch.Tensor]:
+        return stream_masks(self.config, query, key)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """States that the heads read (rows, hidden_size) to image logits (rows, image_vocab_size) in float32."""
@@ -217,48 +193,30 @@ class DallePytorchDecoder:
             streams = layer.read_text(streams)
         return self.model.normalize(streams)[:, -1]
 
-    def select_texts(self, texts: torch.Tensor) -> None:
-        """Makes group g read the text `texts[g]` of those computed, so that groups may share one."""
-        for layer in self.layers:
-            layer.text_keys, layer.text_values = layer.text_keys[texts], layer.text_values[texts]
-
     def allocate(self, candidates: int) -> None:
         """Empty caches and memories for `candidates` candidates of each group."""
+        super().allocate(candidates)
+        if not self.config.shift_tokens:
+            return
         like = self.model.image_head.weight
         for layer in self.layers:
             groups = len(layer.text_keys)
-            layer.cache = CACHES[layer.attention.kind](
-                self.config, groups, candidates, dtype=self.dtype, device=self.device
-            )
-            if self.config.shift_tokens:
-                layer.attention_memory = ShiftMemory(groups, candidates, like, self.config.image_grid_size)
-                layer.feed_forward_memory = ShiftMemory(groups, candidates, like, self.config.image_grid_size)
+            layer.attention_memory = ShiftMemory(groups, candidates, like, self.config.image_grid_size)
+            layer.feed_forward_memory = ShiftMemory(groups, candidates, like, self.config.image_grid_size)
 
     def read_rows(self, tokens: torch.Tensor) -> torch.Tensor:
         """Computes the given first image tokens (G, C or 1, n); returns the last states (G, C or 1, hidden_size)."""
-        text_length, length = self.config.text_length, tokens.shape[2]
-        stream = torch.arange(text_length + length, device=self.device)
-        masks = {
-            kind: may_attend(
-                kind,
-                stream[text_length:, None],
-                stream[None, :],
-                text_length=text_length,
-                grid_size=self.config.image_grid_size,
-                kernel_size=self.config.conv_kernel_size,
-            )
-            for kind in set(self.config.layer_attention_types)
-        }
+        masks = self._row_masks(tokens.shape[2])
         streams = self.model.start_streams(self.model.embedding.image(tokens))
         for layer in self.layers:
-            streams = layer.read_rows(streams, masks[layer.attention.kind])
+            streams = layer.read_rows(streams, masks[layer.attention.pattern])
         return self.model.normalize(streams)[:, :, -1]
 
     def step(self, tokens: torch.Tensor, position: int) -> torch.Tensor:
         """Computes the tokens (G * C,) drawn at `position`; returns the states (G * C, hidden_size) for the next."""
         hidden = self.model.embedding.image_tokens(tokens)
-        if self.positions is not None:
-            hidden = hidden + self.positions[position]
+        if self.position_table is not None:
+            hidden = hidden + self.position_table[position]
         streams = self.model.start_streams(hidden)
         for layer in self.layers:
             streams = layer.step(streams, position)

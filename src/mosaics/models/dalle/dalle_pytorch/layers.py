@@ -94,7 +94,7 @@ class DallePytorchAttention(nn.Module):
     def __init__(self, config: DallePytorchTransformerConfig, layer_index: int):
         super().__init__()
         self.config = config
-        self.kind = config.layer_attention_types[layer_index]
+        self.pattern = config.layer_attention_types[layer_index]
         self.scaling = config.head_size**-0.5
         inner_size = config.num_attention_heads * config.head_size
         self.qkv = nn.Linear(config.hidden_size, 3 * inner_size, bias=False)

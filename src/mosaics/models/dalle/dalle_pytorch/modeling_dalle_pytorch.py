@@ -5,20 +5,16 @@ of its own: see `layers` and `attention_types`. Two properties are kept for fide
 are rotated as well as queries and keys, and the text loss counts the pads.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
 
-from mosaics.models.dalle.dalle_pytorch.attention_types import may_attend
+from mosaics.models.dalle.dalle_pytorch.attention_types import stream_masks
 from mosaics.models.dalle.dalle_pytorch.configuration_dalle_pytorch import DallePytorchTransformerConfig
 from mosaics.models.dalle.dalle_pytorch.decoder import DallePytorchDecoder
 from mosaics.models.dalle.dalle_pytorch.layers import DallePytorchLayer, LayerScale, Streams, rotary_angles
-from mosaics.models.dalle.decoding import DecodingStep, GenerationRequest, check_tokens, decode
-from mosaics.models.dalle.modeling_dalle import DalleTransformerOutput
-from mosaics.models.pretrained import MosaicsPreTrainedModel
+from mosaics.models.dalle.prior import DalleTransformerOutput, TextToImagePrior
 
 
 class StreamEmbedding(nn.Module):
@@ -72,7 +68,7 @@ class RotaryAngles(nn.Module):
         return self.angles
 
 
-class DallePytorchTransformer(MosaicsPreTrainedModel):
+class DallePytorchTransformer(TextToImagePrior):
     r"""A prior over text and image tokens of DALLE-pytorch, trained with `forward` and sampled with `generate`.
 
     Example:
@@ -91,10 +87,8 @@ class DallePytorchTransformer(MosaicsPreTrainedModel):
 
     config: DallePytorchTransformerConfig
     config_class = DallePytorchTransformerConfig
-    base_model_prefix = "transformer"
-    main_input_name = "input_ids"
     input_modalities = ("text", "image")
-    supports_gradient_checkpointing = True
+    decoder_class = DallePytorchDecoder
     _no_split_modules = ["DallePytorchLayer"]  # noqa: RUF012 (the form transformers expects)
     _supports_sdpa = True
     _keep_in_fp32_modules_strict = ("rotary",)  # angles reach 8192
@@ -143,21 +137,11 @@ class DallePytorchTransformer(MosaicsPreTrainedModel):
             states = 0.1 * states + 0.9 * states.detach()
         length = states.shape[1]
         position = torch.arange(length, device=states.device)
-        masks = {
-            kind: may_attend(
-                kind,
-                position[:, None],
-                position[None, :],
-                text_length=self.config.text_length,
-                grid_size=self.config.image_grid_size,
-                kernel_size=self.config.conv_kernel_size,
-            )
-            for kind in set(self.config.layer_attention_types)
-        }
+        masks = stream_masks(self.config, position[:, None], position[None, :])
         angles = None if self.rotary is None else self.rotary()[:length]
         streams = self.start_streams(states)
         for layer in self.layers:
-            streams = layer(streams, masks[layer.attention.kind], angles)
+            streams = layer(streams, masks[layer.attention.pattern], angles)
         return self.normalize(streams)
 
     def forward(self, input_ids: torch.Tensor, indices: torch.Tensor) -> DalleTransformerOutput:
@@ -191,56 +175,6 @@ class DallePytorchTransformer(MosaicsPreTrainedModel):
             text_logits=text_logits,
             image_logits=image_logits,
         )
-
-    @torch.no_grad()
-    def generate(
-        self,
-        input_ids: torch.Tensor,
-        num_candidates: int = 1,
-        *,
-        uniforms: torch.Tensor | None = None,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        guidance_scale: float = 1.0,
-        prefix_indices: torch.Tensor | None = None,
-        batch_size: int | None = None,
-        callback: Callable[[DecodingStep], None] | None = None,
-    ) -> torch.Tensor:
-        """Samples image tokens for each prompt; arguments and result as of [`DalleTransformer.generate`]."""
-        self._check_text(input_ids.cpu())
-        request = GenerationRequest(
-            self.config,
-            input_ids=input_ids,
-            num_candidates=num_candidates,
-            uniforms=uniforms,
-            seed=seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            guidance_scale=guidance_scale,
-            prefix_indices=prefix_indices,
-            batch_size=batch_size,
-        )
-        return decode(self, request, callback, decoder_class=DallePytorchDecoder)
-
-    def _check_text(self, input_ids: torch.Tensor) -> None:
-        if input_ids.dim() != 2 or input_ids.shape[1] != self.config.max_text_length:
-            raise ValueError(
-                f"input_ids must be of shape (batch, max_text_length={self.config.max_text_length}), got "
-                f"{tuple(input_ids.shape)}. Pad every text on the right with pad_token_id={self.config.pad_token_id}."
-            )
-        check_tokens("input_ids", input_ids, self.config.text_vocab_size, "text_vocab_size")
-
-    def _check_indices(self, indices: torch.Tensor, batch: int) -> None:
-        grid = self.config.image_grid_size
-        if indices.shape != (batch, grid, grid):
-            raise ValueError(
-                f"indices must be of shape (batch={batch}, {grid}, {grid}) (config.image_grid_size={grid}), got "
-                f"{tuple(indices.shape)}."
-            )
-        check_tokens("indices", indices, self.config.image_vocab_size, "image_vocab_size")
 
 
 __all__ = ["DallePytorchTransformer"]
