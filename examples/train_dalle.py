@@ -44,7 +44,7 @@ class Arguments:
     tokenizer: str | None = field(default=None, metadata={"help": "Trained tokenizer; the embedded one if not given."})
     clip: str | None = field(default=None, metadata={"help": "Trained CLIP that reranks in the saved pipeline."})
     eval_split: str | None = field(
-        default=None, metadata={"help": "Split of --dataset to evaluate on; the emoji scenes have their own."}
+        default=None, metadata={"help": 'Split of --dataset to evaluate on; "test" of a named data set if not given.'}
     )
     num_eval_samples: int = field(default=512, metadata={"help": "Held-out samples to evaluate on, at most."})
     model: dict[str, Any] | None = field(

@@ -34,7 +34,7 @@ class Arguments:
     )
     image_size: int = field(default=64, metadata={"help": "Side of the square training pictures in pixels."})
     eval_split: str | None = field(
-        default=None, metadata={"help": "Split of --dataset to evaluate on; the emoji scenes have their own."}
+        default=None, metadata={"help": 'Split of --dataset to evaluate on; "test" of a named data set if not given.'}
     )
     num_eval_samples: int = field(default=512, metadata={"help": "Held-out samples to evaluate on, at most."})
     model: dict[str, Any] | None = field(

@@ -49,21 +49,21 @@ def load_eval_data(
     split: str | None,
     num_samples: int,
 ) -> Dataset | None:
-    """At most `num_samples` held-out samples: the `"test"` split of named data sets, or else `split`, if any.
+    """At most `num_samples` held-out samples: of `split`, by default `"test"` for named data sets and else none.
 
     Args:
         dataset: As for [`load_train_data`].
         image_size: As for [`load_train_data`].
         options: As for [`load_train_data`]; a stream is read as a table here.
         composers: As for [`load_train_data`].
-        split: Split of a data set that is not composed; `None` for no evaluation.
+        split: Its name; `None` for `"test"`, or for no evaluation where the data set is not a named one.
         num_samples: How many samples.
     """
     options = dict(options or {})
     if dataset in composers:
-        return composers[dataset]("test", size=image_size, **{**options, "length": num_samples})
+        return composers[dataset](split or "test", size=image_size, **{**options, "length": num_samples})
     if dataset in BENCHMARK_SETS:
-        return _benchmark_set(dataset, "test", image_size, {**options, "length": num_samples})
+        return _benchmark_set(dataset, split or "test", image_size, {**options, "length": num_samples})
     if split is None:
         return None
     options.update(split=split, streaming=False)
