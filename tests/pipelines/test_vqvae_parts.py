@@ -127,12 +127,13 @@ def test_each_level_has_the_codebook_its_prior_was_trained_on(parts):
     assert all(text in str(error.value) for text in ("prior_2", repr(top), repr(bottom)))
 
 
-def test_a_prior_of_a_codebook_is_not_joined_with_a_tokenizer_that_has_none():
+def test_a_prior_is_not_joined_with_another_tokenizer_without_a_codebook_than_its_own():
     fields = {"quantizer": "fsq", "fsq_levels": [4, 4], "num_embeddings": 16, "embedding_dim": 2}
-    tokenizer = mosaics.VQVAE(mosaics.VQVAEConfig(image_size=16, hidden_size=8, **fields))
-    VQVAEPipeline(tokenizer, tiny_pixelcnn(grid_width=4))
-    with pytest.raises(ComponentsDisagreeError, match="the vqvae has codebook 'none'"):
-        VQVAEPipeline(tokenizer, tiny_pixelcnn(grid_width=4, codebook_id="16x4-00"))
+    own, other = (mosaics.VQVAE(mosaics.VQVAEConfig(image_size=16, hidden_size=8, **fields)) for _ in range(2))
+    prior = tiny_pixelcnn(grid_width=4, codebook_id=codebook_id(own))
+    VQVAEPipeline(own, prior)
+    with pytest.raises(ComponentsDisagreeError, match="use the vqvae it was trained with"):
+        VQVAEPipeline(other, prior)
 
 
 def test_models_are_put_into_evaluation_mode(parts):

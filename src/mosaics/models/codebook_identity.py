@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from mosaics.quantizers import FiniteScalarQuantizer
+
 
 def codebook_id(tokenizer: nn.Module) -> str:
     """A digest of the codebook of an image tokenizer, such as `"512x64-1f0a..."`.
@@ -15,8 +17,12 @@ def codebook_id(tokenizer: nn.Module) -> str:
     wrong one draws noise. Only the signs of the codebook's numbers are hashed: rounding to half precision keeps every
     sign, so the digest is the same for a model saved or loaded in float32, float16 or bfloat16.
 
+    A tokenizer with finite scalar quantization has no codebook: there the first weights of the decoder, which give
+    the codes their meaning, are hashed.
+
     Args:
-        tokenizer: A model with exactly one module that owns a parameter or buffer `codebook` of shape (K, D).
+        tokenizer: A model with exactly one module that owns a parameter or buffer `codebook` of shape (K, D), or with
+            one `FiniteScalarQuantizer`.
 
     Raises:
         ValueError: There is no such module, or more than one.
@@ -26,14 +32,21 @@ def codebook_id(tokenizer: nn.Module) -> str:
         for module in tokenizer.modules()
         if isinstance(getattr(module, "codebook", None), torch.Tensor) and module.codebook.ndim == 2
     ]
-    if len(codebooks) != 1:
+    scalar = [module for module in tokenizer.modules() if isinstance(module, FiniteScalarQuantizer)]
+    if len(codebooks) + len(scalar) != 1:
         raise ValueError(
-            f"expected one codebook of shape (K, D) in {type(tokenizer).__name__}, found {len(codebooks)}: only image "
-            "tokenizers with a single codebook have an identity."
+            f"expected one codebook of shape (K, D) in {type(tokenizer).__name__}, found "
+            f"{len(codebooks) + len(scalar)}: only image tokenizers with a single codebook have an identity."
         )
-    codebook = codebooks[0].detach()
-    signs = np.packbits(torch.signbit(codebook).cpu().numpy())
-    return f"{codebook.shape[0]}x{codebook.shape[1]}-{hashlib.sha256(signs.tobytes()).hexdigest()[:16]}"
+    if scalar:
+        sizes = (scalar[0].num_embeddings, scalar[0].embedding_dim)
+        return _identity(sizes, tokenizer.get_submodule("decoder.input").get_parameter("weight"))
+    return _identity(tuple(codebooks[0].shape), codebooks[0])
+
+
+def _identity(sizes: tuple[int, ...], weights: torch.Tensor) -> str:
+    signs = np.packbits(torch.signbit(weights.detach()).cpu().numpy())
+    return f"{sizes[0]}x{sizes[1]}-{hashlib.sha256(signs.tobytes()).hexdigest()[:16]}"
 
 
 def level_codebook_ids(tokenizer: nn.Module) -> tuple[str, ...]:

@@ -124,10 +124,7 @@ def _check_codebook(name: str, prior: PreTrainedConfig, num_embeddings: int, own
         )
     if prior.codebook_id is None:
         return
-    try:
-        found = codebook_id(owner)
-    except ValueError:
-        found = "none"
+    found = codebook_id(owner)
     if prior.codebook_id != found:
         raise ComponentsDisagreeError(
             f"{name} was trained on the codes of codebook {prior.codebook_id!r} (config.codebook_id), the vqvae has "
