@@ -17,7 +17,9 @@ CONFIGS = {
     "train_dvae": mosaics.DiscreteVAEConfig,
     "train_vqvae": mosaics.VQVAEConfig,
     "train_vqvae2": mosaics.VQVAE2Config,
+    "train_audio_vqvae": mosaics.AudioVQVAEConfig,
     "train_pixelcnn": mosaics.PixelCNNConfig,
+    "train_wavenet": mosaics.WaveNetConfig,
     "train_dalle": mosaics.DalleTransformerConfig,
 }
 
