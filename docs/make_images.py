@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 
-from emoji.scenes import EmojiScenes  # noqa: E402 - from the examples folder
+from emoji.nearest import nearest_scenes  # noqa: E402 - from the examples folder
+from emoji.scenes import EmojiScenes  # noqa: E402
 from emoji.score import candidates_of  # noqa: E402
 from mosaics import DallePipeline, default_checkpoint  # noqa: E402
 from mosaics.demo.codebook import CodebookMosaic  # noqa: E402
@@ -132,19 +133,11 @@ def draw_nearest() -> Image.Image:
     """Samples, and beside each the nearest of 20,000 training pictures."""
     samples = load_pipeline()(list(PROMPTS), num_candidates=16, seed=0, output_type="pt").images
     train = recipe_scenes("train", NUM_COMPARED)
-    nearest = [(float("inf"), 0)] * len(samples)
-    for start in range(0, NUM_COMPARED, 500):
-        items = train.__getitems__(list(range(start, start + 500)))
-        pictures = torch.stack([item["pixel_values"] for item in items]).flatten(1)
-        distances = torch.cdist(samples.flatten(1), pictures) ** 2 / pictures.shape[1]
-        smallest = distances.min(dim=1)
-        found = zip(smallest.values.tolist(), (smallest.indices + start).tolist(), strict=True)
-        nearest = [min(pair) for pair in zip(nearest, found, strict=True)]
+    psnr, numbers = nearest_scenes(samples, train)
     pictures, captions = [], []
-    for sample, prompt, (error, index) in zip(samples, PROMPTS, nearest, strict=True):
-        psnr = -10 * torch.tensor(error).log10()
-        pictures += [to_picture(sample), to_picture(train[index]["pixel_values"])]
-        captions += [prompt, f"nearest, {psnr:.1f} dB: {train[index]['caption']}"]
+    for sample, prompt, near, number in zip(samples, PROMPTS, psnr.tolist(), numbers.tolist(), strict=True):
+        pictures += [to_picture(sample), to_picture(train[number]["pixel_values"])]
+        captions += [prompt, f"nearest, {near:.1f} dB: {train[number]['caption']}"]
     return sheet(pictures, captions, columns=6)
 
 
