@@ -5,7 +5,7 @@
 
 The folder holds wav files (FLAC and Ogg too, with `pip install mosaics[sound]`) of one sampling rate, that of the
 model: 16,000 samples a second, or what `--model '{"sampling_rate": 22050}'` says.
-*Neural Discrete Representation Learning* (https://arxiv.org/abs/1711.00937), Section 4.2.
+*Neural Discrete Representation Learning* (https://arxiv.org/abs/1711.00937), Section 4.3.
 """
 
 from dataclasses import dataclass, field

@@ -4,7 +4,7 @@
     python examples/emoji/nearest.py outputs/emoji/dalle/pipeline --num_prompts 100
 
 Draws one candidate for each of the first held-out captions and looks for the nearest of many training scenes by their
-squared error; a near copy is one at 30 dB or more. The real held-out scenes are compared alike, as the share that is to be
+squared error; a near copy is one at 30 dB or more. The real held-out scenes are compared alike: that share is to be
 expected: scenes that differ in one small object from a training scene are near it without any copying.
 """
 

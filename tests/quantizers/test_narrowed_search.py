@@ -72,9 +72,7 @@ def test_a_large_search_takes_this_way_where_it_is_fast_and_goes_on_when_it_does
     monkeypatch.setattr(nearest, "bfloat16_products_are_fast", lambda: True)
     used = []
     original = NarrowedSearch.__call__
-    monkeypatch.setattr(
-        NarrowedSearch, "__call__", lambda self, chunk: used.append(original(self, chunk)) or used[-1]
-    )
+    monkeypatch.setattr(NarrowedSearch, "__call__", lambda self, chunk: used.append(original(self, chunk)) or used[-1])
     found = nearest_codes(vectors, codebook, allow_nonfinite=True)
     assert used[0] is not None and used[-1] is None
     finite = vectors.isfinite().all(dim=1)

@@ -29,7 +29,7 @@ OUTPUT_TYPES = ("np", "pt")
 class AudioVQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
     r"""Sounds from an audio VQ-VAE and a WaveNet over its codes, with or without classes such as speakers.
 
-    *Neural Discrete Representation Learning* (https://arxiv.org/abs/1711.00937), Section 4.2: a sequence of codes is
+    *Neural Discrete Representation Learning* (https://arxiv.org/abs/1711.00937), Section 4.3: a sequence of codes is
     drawn from p(z | class), code by code, and decoded. All models are put into evaluation mode.
 
     Args:

@@ -1,6 +1,7 @@
 """How a gradient passes through the lookup of a code, which has none of its own."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -11,12 +12,12 @@ class _StraightThrough(torch.autograd.Function):
     """Forward the second argument, backward to the first: no arithmetic, no copy."""
 
     @staticmethod
-    def forward(ctx, features: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, features: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
         return entries.view_as(entries)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradient, None
+    def backward(ctx: Any, *gradients: Any) -> tuple[torch.Tensor, None]:
+        return gradients[0], None
 
 
 def straight_through(features: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-CHUNK_ELEMENTS, MIN_ROWS = 1 << 20, 256  # scores held at a time: what the caches hold
+SCORES_AT_A_TIME, MIN_SEARCH_ROWS = 1 << 20, 256  # scores held at a time: what the caches hold
 ROUNDOFF = 2.0**-8  # largest relative error of a number rounded to bfloat16
 FLOAT32_SLACK = 2.0**-20  # more than float32 itself errs, relative to the square of the lengths
 CODES_PER_CANDIDATE = 64  # more than one candidate in so many codes, and scoring them all in float32 is faster
@@ -29,7 +29,7 @@ class NarrowedSearch:
         codes = len(entries)
         self.entries, self.offsets = entries, offsets
         self.slabs = 16 if codes < 4096 else 64  # so many codes, far apart, have their smallest score found together
-        self.rows = max(MIN_ROWS, CHUNK_ELEMENTS // codes)
+        self.rows = max(MIN_SEARCH_ROWS, SCORES_AT_A_TIME // codes)
         self.longest = offsets.amax().sqrt()
         self.center = entries.mean(dim=0)  # distances do not depend on it, and their errors shrink with it
         centered = entries - self.center

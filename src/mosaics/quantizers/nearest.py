@@ -51,13 +51,11 @@ def _search_narrowed(vectors: torch.Tensor, entries: torch.Tensor) -> torch.Tens
     if vectors.device.type != "cpu" or not is_large or not bfloat16_products_are_fast():
         return _search(vectors, entries)
     search = NarrowedSearch(entries, entries.square().sum(dim=1))
-    found = []
-    for chunk in vectors.split(search.rows):
-        found.append(search(chunk.float().contiguous()))
-        if found[-1] is None:
-            searched = sum(map(len, found[:-1]))
-            found[-1] = _search(vectors[searched:], entries)
-            break
+    found, searched = [], 0
+    while searched < len(vectors):
+        indices = search(vectors[searched : searched + search.rows].float().contiguous())
+        found.append(_search(vectors[searched:], entries) if indices is None else indices)
+        searched += len(found[-1])
     return torch.cat(found).clamp_(max=len(entries) - 1)
 
 

@@ -1,5 +1,7 @@
 """The distance between features and codes, as the losses have it."""
 
+from typing import Any
+
 import torch
 from torch.autograd.function import once_differentiable
 
@@ -8,16 +10,16 @@ class _MeanSquaredDistance(torch.autograd.Function):
     """The mean square of a difference, which is kept: so both ways pass over memory once."""
 
     @staticmethod
-    def forward(ctx, features: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, features: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
         difference = features - entries
         ctx.save_for_backward(difference)
         return torch.linalg.vector_norm(difference).square() / difference.numel()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         (difference,) = ctx.saved_tensors
-        to_features = difference * (gradient * 2 / difference.numel())
+        to_features = difference * (gradients[0] * 2 / difference.numel())
         return (
             to_features if ctx.needs_input_grad[0] else None,
             -to_features if ctx.needs_input_grad[1] else None,

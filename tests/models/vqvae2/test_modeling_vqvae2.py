@@ -33,7 +33,7 @@ def test_the_default_is_the_papers_imagenet_set_up():
     bottom, top = vqvae.levels
     assert [tuple(layer.weight.shape) for layer in bottom.encoder.downsamples] == [(64, 3, 4, 4), (128, 64, 4, 4)]
     assert len(top.encoder.downsamples) == len(top.decoder.upsamples) == 1 and len(top.decoder.blocks) == 2
-    assert tuple(top.encoder.blocks[0].conv3x3.weight.shape) == (32, 128, 3, 3)
+    assert tuple(top.encoder.blocks[0].conv3x3.weight.shape) == (64, 128, 3, 3)
     assert tuple(bottom.to_codes.weight.shape) == (64, 128 + 64, 1, 1)
     assert bottom.decoder.input.in_channels == 128 and top.decoder.input.in_channels == 64
     assert all(tuple(level.quantizer.codebook.shape) == (512, 64) for level in vqvae.levels)

@@ -14,7 +14,7 @@ class AudioVQVAEConfig(PreTrainedConfig):
     r"""Configuration of an [`AudioVQVAE`].
 
     The encoder's defaults are those of *Neural Discrete Representation Learning* (https://arxiv.org/abs/1711.00937),
-    Section 4.2: six convolutions of stride 2 and window 4, so that a code stands for 64 samples, and K = 512. The
+    Section 4.3: six convolutions of stride 2 and window 4, so that a code stands for 64 samples, and K = 512. The
     paper does not give the widths.
 
     Args:

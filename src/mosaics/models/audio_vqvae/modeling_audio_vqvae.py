@@ -136,7 +136,7 @@ class AudioVQVAEPreTrainedModel(MosaicsPreTrainedModel):
 class AudioVQVAE(AudioVQVAEPreTrainedModel):
     r"""The VQ-VAE of sound: waveforms to sequences of codes, 64 times shorter, and back.
 
-    *Neural Discrete Representation Learning* (https://arxiv.org/abs/1711.00937), Section 4.2. The decoder upsamples
+    *Neural Discrete Representation Learning* (https://arxiv.org/abs/1711.00937), Section 4.3. The decoder upsamples
     the codes and gives, through gated dilated convolutions, a categorical distribution over the mu-law values of each
     sample. It differs from the paper's WaveNet in one thing: the samples are independent given the codes, so a
     waveform is decoded in one pass; the paper's decoder reads the samples before each.

@@ -14,13 +14,9 @@ at raster position q sees:
     window  the same neighbourhood cut at the edges of the picture; not in the paper, but in ruDALL-E
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
-
-if TYPE_CHECKING:
-    from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
+from transformers import PreTrainedConfig
 
 ATTENTION_PATTERNS = ("row", "column", "conv", "full", "window")
 
@@ -90,7 +86,7 @@ class PatternMasks(nn.Module):
     after loading.
     """
 
-    def __init__(self, config: "DalleTransformerConfig"):
+    def __init__(self, config: PreTrainedConfig):
         super().__init__()
         self.text_length = config.max_text_length
         self.grid_size = config.image_grid_size

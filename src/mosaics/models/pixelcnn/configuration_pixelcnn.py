@@ -8,10 +8,11 @@ from transformers import PreTrainedConfig
 class PixelCNNConfig(PreTrainedConfig):
     r"""Configuration of a [`PixelCNN`], the prior of VQ-VAE and VQ-VAE-2 over grids of codes.
 
-    By default 20 layers of 384 units with 5 x 5 kernels after a first one of 7 x 7, the gated PixelCNN that van den
-    Oord et al. (https://arxiv.org/abs/1606.05328) trained on ImageNet. The top prior of VQ-VAE-2
-    (https://arxiv.org/abs/1906.00446) adds `num_attention_layers=4` and `num_classes`, with 512 units; its bottom
-    prior has no attention, and the top codes as a condition: `condition_num_embeddings=[512], condition_factors=[2]`.
+    By default 20 layers of 384 units with 5 x 5 kernels, as the gated PixelCNN that van den Oord et al.
+    (https://arxiv.org/abs/1606.05328) trained on ImageNet; the first kernel is 7 x 7, as in the PixelCNN before it
+    (https://arxiv.org/abs/1601.06759). The top prior of VQ-VAE-2 (https://arxiv.org/abs/1906.00446) has 512 units,
+    `num_classes`, and attention after every fifth layer, `num_attention_layers=4`; its bottom prior has no attention,
+    and the top codes as a condition: `condition_num_embeddings=[512], condition_factors=[2]`.
 
     Args:
         num_embeddings (`int`, defaults to 512): Size K of the codebook.

@@ -15,8 +15,8 @@ class VQVAEConfig(PreTrainedConfig):
     r"""Configuration of a [`VQVAE`].
 
     The defaults are the ImageNet set-up of *Neural Discrete Representation Learning*
-    (https://arxiv.org/abs/1711.00937), Section 4.1: 128x128 pixels to 32x32 codes, K = 512, 256 hidden units. Its
-    CIFAR-10 set-up, 32x32 pixels to a field of 8x8x10 codes, is
+    (https://arxiv.org/abs/1711.00937), Section 4.2: 128x128 pixels to 32x32 codes, K = 512; the network is that of
+    Section 4.1, with 256 hidden units. The CIFAR-10 set-up, 32x32 pixels to a field of 8x8x10 codes, is
     `VQVAEConfig(image_size=32, latents_per_position=10)`: ten codes of the same codebook at each of 8x8 positions.
     The paper does not say how long a code is; 64, the 3x3 convolution after the strided ones and the halved first
     width are those of the implementation its authors published in Sonnet.

@@ -29,7 +29,7 @@ class VQVAE2Config(PreTrainedConfig):
         upper_downsample_size (`int`, *optional*): Width of the strided convolution of the encoders above the bottom
             one; `hidden_size` if not given. Weights converted from other implementations may have half of it.
         num_residual_layers (`int`, defaults to 2): Residual blocks of every encoder and decoder.
-        residual_hidden_size (`int`, defaults to 32): Width inside a residual block.
+        residual_hidden_size (`int`, defaults to 64): Width inside a residual block.
         commitment_cost (`float`, defaults to 0.25): beta, the weight of the commitment loss.
         ema_decay (`float`, defaults to 0.99): Decay of the averages that make the codebooks.
         gradient_estimator (`str`, defaults to `"straight_through"`): Or `"rotation"`.
@@ -45,7 +45,7 @@ class VQVAE2Config(PreTrainedConfig):
     hidden_size: int = 128
     upper_downsample_size: int | None = None
     num_residual_layers: int = 2
-    residual_hidden_size: int = 32
+    residual_hidden_size: int = 64
     commitment_cost: float | int = 0.25
     ema_decay: float | int = 0.99
     gradient_estimator: str = "straight_through"
