@@ -16,8 +16,8 @@ class _MeanSquaredDistance(torch.autograd.Function):
         return torch.linalg.vector_norm(difference).square() / difference.numel()
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    @once_differentiable  # which is not typed
+    def backward(ctx: Any, *gradients: Any) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # pyrefly: ignore[bad-override]
         (difference,) = ctx.saved_tensors
         to_features = difference * (gradients[0] * 2 / difference.numel())
         return (
