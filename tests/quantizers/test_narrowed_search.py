@@ -79,6 +79,12 @@ def test_a_large_search_takes_this_way_where_it_is_fast_and_goes_on_when_it_does
     assert torch.equal(found[finite], nearest._search(vectors, codebook)[finite])
 
 
-def test_whether_it_is_fast_is_asked_once():
-    assert bfloat16_products_are_fast() is bfloat16_products_are_fast()
-    assert bfloat16_products_are_fast.cache_info().misses <= 1
+def test_whether_it_is_fast_is_a_property_of_the_processor(monkeypatch):
+    for flags, fast in (("avx512f avx512_bf16 avx512_fp16", True), ("amx_bf16", True), ("avx512f bf16x", False)):
+        monkeypatch.setattr("pathlib.Path.read_text", lambda self, flags=flags: f"flags : {flags}\n")
+        bfloat16_products_are_fast.cache_clear()
+        assert bfloat16_products_are_fast() is fast
+    monkeypatch.setattr("pathlib.Path.exists", lambda self: False)
+    bfloat16_products_are_fast.cache_clear()
+    assert bfloat16_products_are_fast() is False
+    bfloat16_products_are_fast.cache_clear()
