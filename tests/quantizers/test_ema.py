@@ -9,7 +9,7 @@ from mosaics.quantizers.collectives import spread_choice
 from quantizer_programs import train_codebook, train_codebook_on_each
 from training_programs import in_processes
 
-PLAIN = {"revival_threshold": 0.0, "kmeans_iterations": 0}
+PLAIN = {"revival_threshold": 0.0, "kmeans_iterations": 0, "decay_warmup": 1}
 
 
 def features(*shape, seed=0):
@@ -55,6 +55,26 @@ def test_three_steps_are_the_published_averages_with_the_smoothing_on_a_copy():
         torch.testing.assert_close(module.cluster_size.double(), cluster_size, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(module.sums.double(), sums, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(module.codebook.double(), codebook, atol=1e-5, rtol=1e-5)
+
+
+def test_young_averages_forget_faster():
+    module = quantizer(decay=0.5, decay_warmup=4)
+    cluster_size = torch.zeros(6)
+    for step, decay in enumerate((1 / 4, 2 / 5, 3 / 6, 0.5, 0.5)):  # from the third step on the decay itself
+        z = features(4, 3, 5, seed=step)
+        counts = torch.bincount(module(z).indices.flatten(), minlength=6)
+        cluster_size = decay * cluster_size + (1 - decay) * counts
+        torch.testing.assert_close(module.cluster_size, cluster_size)
+
+
+def test_codes_keep_up_with_features_that_move_fast_at_first():
+    usage = {}
+    for warmup in (1, 10):
+        module = EMAVectorQuantizer(32, 3, decay_warmup=warmup).train()
+        for step in range(20):
+            output = module(features(4, 3, 20, 20, seed=step) + 0.5 * min(step, 10))
+        usage[warmup] = output.codebook_usage.item()
+    assert usage[1] < 0.2 and usage[10] > 0.8
 
 
 def test_only_the_commitment_has_a_gradient():

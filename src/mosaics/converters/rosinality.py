@@ -21,6 +21,7 @@ from mosaics.converters.taming import only_file
 from mosaics.models.vqvae2 import VQVAE2, VQVAE2Config
 
 BOTTOM, TOP = "levels.0", "levels.1"
+PAST_UPDATES = 10_000  # how many there were is not in the file
 
 
 class RosinalityVQVAE2Format(ForeignFormat):
@@ -62,8 +63,8 @@ class RosinalityVQVAE2Format(ForeignFormat):
             ledger.move(f"{name}.embed", f"{level}.quantizer.codebook", TRANSPOSED)
             ledger.move(f"{name}.embed_avg", f"{level}.quantizer.sums", TRANSPOSED)
             ledger.move(f"{name}.cluster_size", f"{level}.quantizer.cluster_size")
-            # More than none, or training would start the codes anew.
-            ledger.fill(f"{level}.quantizer.num_updates", torch.ones((), dtype=torch.int64))
+            # Many, or training would start the codes anew, or at first forget them fast.
+            ledger.fill(f"{level}.quantizer.num_updates", torch.tensor(PAST_UPDATES))
         with torch.device("meta"):
             model = VQVAE2(config)
         return Conversion([ConvertedPart(model, ledger)])

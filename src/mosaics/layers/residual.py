@@ -5,6 +5,10 @@ import torch.nn.functional as F
 from torch import nn
 
 
+class ResidualOutput(nn.Conv2d):
+    """The convolution that ends a residual branch: small at first, so that blocks start near the identity."""
+
+
 class ResidualBlock(nn.Module):
     r"""`x + conv1x1(relu(conv3x3(relu(x))))`, the block of VQ-VAE and VQ-VAE-2.
 
@@ -23,7 +27,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, hidden_channels: int, dropout: float = 0.0):
         super().__init__()
         self.conv3x3 = nn.Conv2d(channels, hidden_channels, 3, padding=1)
-        self.conv1x1 = nn.Conv2d(hidden_channels, channels, 1)
+        self.conv1x1 = ResidualOutput(hidden_channels, channels, 1)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

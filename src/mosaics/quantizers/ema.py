@@ -31,9 +31,11 @@ class EMAVectorQuantizer(nn.Module):
     after a step is that of one process with the whole batch. The smoothed N_i^ is used and not kept. Codes have no
     gradient, so `codebook_loss` is 0; the commitment loss stays.
 
-    Beyond the paper: the codes start as k-means of the first batch, and a code that hardly any vector chooses
-    any more restarts at a vector of the batch, with the weight of an average code. A batch with a vector that is NaN
-    or infinite, on any process, changes nothing on any of them.
+    Beyond the paper: the codes start as k-means of the first batch; in step t = 0, 1, ... the decay is at most
+    (1 + t) / (decay_warmup + t), so that they keep up with an encoder that learns fast at first, and would otherwise
+    leave all but a few behind; and a code that hardly any vector chooses any more restarts at a vector of the batch,
+    with the weight of an average code. A batch with a vector that is NaN or infinite, on any process, changes nothing
+    on any of them.
 
     Args:
         num_embeddings: Number of codes K.
@@ -42,6 +44,7 @@ class EMAVectorQuantizer(nn.Module):
         epsilon: Of the Laplace smoothing, at least 0.
         revival_threshold: Share of the mean N_i below which a code restarts, in [0, 1); 0 leaves dead codes alone.
         kmeans_iterations: Rounds of k-means at the start; 0 starts from random codes.
+        decay_warmup: At least 1; 1 takes `decay` from the first step on.
         gradient_estimator: `"straight_through"` or `"rotation"`.
 
     Shape:
@@ -62,6 +65,7 @@ class EMAVectorQuantizer(nn.Module):
         epsilon: float = 1e-5,
         revival_threshold: float = 0.05,
         kmeans_iterations: int = 10,
+        decay_warmup: float = 10.0,
         gradient_estimator: str = "straight_through",
     ):
         super().__init__()
@@ -73,12 +77,15 @@ class EMAVectorQuantizer(nn.Module):
             raise ValueError(
                 f"epsilon and kmeans_iterations must not be negative, got {epsilon}, {kmeans_iterations}."
             )
+        if decay_warmup < 1:
+            raise ValueError(f"decay_warmup must be at least 1, got {decay_warmup}.")
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.decay = decay
         self.epsilon = epsilon
         self.revival_threshold = revival_threshold
         self.kmeans_iterations = kmeans_iterations
+        self.decay_warmup = decay_warmup
         self._estimator = find_estimator(gradient_estimator)
         self.register_buffer("codebook", torch.empty(num_embeddings, embedding_dim))  # e
         self.register_buffer("cluster_size", torch.empty(num_embeddings))  # N
@@ -137,8 +144,9 @@ class EMAVectorQuantizer(nn.Module):
         sum_over_processes_(statistics)
         finite = torch.isfinite(sums.sum())  # one vector that is not finite makes its sum so, on every process alike
 
-        cluster_size = self.decay * self.cluster_size + (1 - self.decay) * counts
-        sums.mul_(1 - self.decay).add_(self.sums, alpha=self.decay)
+        decay = ((1 + self.num_updates) / (self.decay_warmup + self.num_updates)).clamp(max=self.decay)
+        cluster_size = decay * self.cluster_size + (1 - decay) * counts
+        sums.mul_(1 - decay).add_(decay * self.sums)
         total = cluster_size.sum()
         average = total / codes
         dead = cluster_size < self.revival_threshold * average

@@ -11,7 +11,7 @@ from torch import nn
 from transformers.utils import ModelOutput, can_return_tuple
 
 from mosaics.layers.initialization import init_fan_in_, is_linear
-from mosaics.layers.residual import ResidualBlock
+from mosaics.layers.residual import ResidualBlock, ResidualOutput
 from mosaics.models.image_checks import check_indices, check_pixels
 from mosaics.models.pretrained import MosaicsPreTrainedModel
 from mosaics.models.vqvae2.configuration_vqvae2 import VQVAE2Config
@@ -147,6 +147,8 @@ class VQVAE2PreTrainedModel(MosaicsPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, EMAVectorQuantizer):
             module.reset_parameters()
+        elif isinstance(module, ResidualOutput):
+            init_fan_in_(module, gain=0.1)
         elif is_linear(module):
             init_fan_in_(module, gain=math.sqrt(2))  # a ReLU halves the mean square; codes need features of size 1
 
