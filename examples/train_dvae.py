@@ -22,6 +22,7 @@ from mosaics.models.dvae import DiscreteVAEImageProcessor
 from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, cosine_anneal, parse_arguments
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "emoji" / "dvae.yaml"
+FREQUENT_SHARE = 0.005  # of all features: those of flat backgrounds
 
 
 @strict
@@ -92,8 +93,10 @@ def tend_codes(run: TrainingRun, data, arguments: Arguments) -> None:
     """Codes start as k-means of the features after the warm-up; then, at intervals, dead codes split crowded ones."""
     start, generator = arguments.warmup_autoencoder_steps, torch.Generator().manual_seed(run.config.seed + run.step)
     if arguments.kmeans_images and run.step == start:
-        features = features_of(run, data, arguments.kmeans_images).unique(dim=0)  # flat background counts once
+        features = features_of(run, data, arguments.kmeans_images)
+        features, counts = features.unique(dim=0, return_counts=True)  # flat background counts once
         run.unwrapped_model.initialize_codes(features, arguments.kmeans_sharpness, generator=generator)
+        run.unwrapped_model.settle_codes(features[counts > FREQUENT_SHARE * counts.sum()])
     elif start < run.step <= arguments.split_codes_until and run.step % arguments.split_codes_steps == 0:
         split = run.unwrapped_model.split_codes(features_of(run, data, 256), generator=generator)
         run.log({"split_codes": split})

@@ -171,6 +171,28 @@ def test_codes_that_start_as_kmeans_are_the_nearest_centroids_of_the_features():
     assert nearest.unique().numel() == 32  # none is dead
 
 
+def test_frequent_features_have_a_code_that_leads_and_others_keep_theirs():
+    dvae, x = wide_dvae(), pixels(64)
+    features = dvae.features(x)
+    dvae.initialize_codes(features, sharpness=20.0, generator=torch.Generator().manual_seed(0))
+    codebook = dvae.decoder.quantizer.codebook
+    neighbour = (codebook - codebook[0]).norm(dim=1).topk(2, largest=False).indices[1]
+    frequent = (codebook[:1] + codebook[neighbour, None]) / 2  # on the edge of two cells
+
+    def leads():
+        (logits,) = dvae.encoder.output(frequent[:, :, None, None])[:, :, 0, 0]
+        (first, second), (code, _) = logits.topk(2)
+        return (first - second).item(), code.item()
+
+    (tight, code), before = leads(), dvae.encode(x)
+    assert tight < 1e-3
+    assert dvae.settle_codes(frequent, margin=0.5) >= 1
+    wide, settled = leads()
+    assert wide > 0.499 and settled == code
+    assert (dvae.encode(x) == before).float().mean() > 0.95
+    assert dvae.settle_codes(frequent, margin=0.49) == 0 == dvae.settle_codes(frequent[:0])
+
+
 def test_splitting_brings_dead_codes_back_and_decodes_as_before():
     dvae, x = wide_dvae(), pixels(64)
     features = dvae.features(x)

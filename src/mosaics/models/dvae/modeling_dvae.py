@@ -312,6 +312,20 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
         self.encoder.output.weight.copy_((2 * scale * centroids)[:, :, None, None])
         self.encoder.output.bias.copy_(-scale * centroids.square().sum(dim=1))
 
+    @torch.no_grad()
+    def settle_codes(self, features: torch.Tensor, margin: float = 0.5) -> int:
+        """Lowers the biases of codes that rounding could take for those of `features` `(N, D)`; returns how many.
+
+        For features that occur again and again, such as those of flat backgrounds: then the code of each leads by
+        `margin`, or by less over a code that is another's first, and the same code is chosen on every machine.
+        """
+        logits = self.encoder.output(features[:, :, None, None])[:, :, 0, 0]
+        leading, codes = logits.max(dim=1, keepdim=True)
+        excess = F.pad(logits - leading + margin, (0, 0, 0, 1))  # and a row of zeros
+        lowered = excess.clamp(min=0).amax(dim=0).index_fill(0, codes.flatten(), 0)
+        self.encoder.output.bias -= lowered
+        return int((lowered > 0).sum())
+
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The most probable codes `(B, h, w)` of pictures `(B, C, H, W)` in [0, 1]."""
         return self.logits(pixel_values).argmax(dim=1)
