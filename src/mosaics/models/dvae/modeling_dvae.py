@@ -323,7 +323,7 @@ class DiscreteVAE(DiscreteVAEPreTrainedModel):
         leading, codes = logits.max(dim=1, keepdim=True)
         excess = F.pad(logits - leading + margin, (0, 0, 0, 1))  # and a row of zeros
         lowered = excess.clamp(min=0).amax(dim=0).index_fill(0, codes.flatten(), 0)
-        self.encoder.output.bias -= lowered
+        self.encoder.output.bias.sub_(lowered)
         return int((lowered > 0).sum())
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
