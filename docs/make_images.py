@@ -5,17 +5,17 @@ import sys
 from pathlib import Path
 
 import torch
-import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 
 from emoji.nearest import nearest_scenes  # noqa: E402 - from the examples folder
-from emoji.scenes import EmojiScenes  # noqa: E402
-from emoji.score import candidates_of  # noqa: E402
-from mosaics import DallePipeline, default_checkpoint  # noqa: E402
-from mosaics.demo.codebook import CodebookMosaic  # noqa: E402
+from emoji.recipe import recipe_scenes  # noqa: E402 - the same
+from emoji.scenes import EmojiScenes  # noqa: E402 - the same
+from emoji.score import candidates_of  # noqa: E402 - the same
+from mosaics import DallePipeline, default_checkpoint  # noqa: E402 - after the path
+from mosaics.demo.codebook import CodebookMosaic  # noqa: E402 - after the path
 
 IMAGES = ROOT / "docs" / "pages" / "images"
 PROMPTS = (
@@ -71,12 +71,6 @@ def to_picture(pixels: torch.Tensor) -> Image.Image:
 def load_pipeline() -> DallePipeline:
     """The embedded checkpoint."""
     return DallePipeline.from_pretrained(default_checkpoint())
-
-
-def recipe_scenes(split: str, length: int) -> EmojiScenes:
-    """Scenes as the embedded checkpoint was trained on."""
-    recipe = yaml.safe_load((ROOT / "examples" / "recipes" / "emoji" / "dalle.yaml").read_text())
-    return EmojiScenes(split, **{**recipe["dataset_options"], "length": length})
 
 
 def draw_samples() -> Image.Image:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
 from transformers import AutoModel, PreTrainedModel
 
+from emoji.scenes import EmojiScenes
 from mosaics import AudioVQVAE, default_checkpoint
 from mosaics.data import CodeGrid, CodesDescription, CodesWriter, SoundFolder, load_train_data
 from mosaics.models.codebook_identity import level_codebook_ids
@@ -63,13 +64,6 @@ class Arguments:
     )
 
 
-def emoji_scenes(split: str, **options):
-    """The captioned emoji scenes of the folder beside this script."""
-    from emoji.scenes import EmojiScenes
-
-    return EmojiScenes(split, **options)
-
-
 def load_tokenizer(arguments: Arguments, device: torch.device) -> PreTrainedModel:
     """The tokenizer: any model that gives each sample one code at each position of one or more grids."""
     model = AutoModel.from_pretrained(arguments.vqvae or Path(default_checkpoint()) / "dvae").eval()
@@ -87,7 +81,7 @@ def load_data(arguments: Arguments, model: PreTrainedModel) -> Dataset:
             raise SystemExit("encode_codes.py: error: sounds need --dataset_options '{\"length\": ...}', in samples.")
         rate = model.config.sampling_rate
         return SoundFolder(arguments.dataset, sampling_rate=rate, split=arguments.split, **options)
-    composers = {"emoji": emoji_scenes}
+    composers = {"emoji": EmojiScenes}
     return load_train_data(arguments.dataset, model.config.image_size, options, composers, split=arguments.split)
 
 

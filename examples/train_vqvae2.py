@@ -14,6 +14,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from transformers import set_seed
 
+from emoji.scenes import EmojiScenes
 from mosaics import VQVAE2, DiscreteVAEImageProcessor, VQVAE2Config
 from mosaics.data import load_eval_data, load_train_data
 from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, parse_arguments
@@ -38,13 +39,6 @@ class Arguments:
     model: dict[str, Any] | None = field(
         default=None, metadata={"help": "Fields of VQVAE2Config: a mapping in a recipe, JSON here."}
     )
-
-
-def emoji_scenes(split: str, **options):
-    """The captioned emoji scenes of the folder beside this script."""
-    from emoji.scenes import EmojiScenes
-
-    return EmojiScenes(split, **options)
 
 
 def terms_of(output) -> dict[str, torch.Tensor]:
@@ -73,7 +67,7 @@ def main() -> None:
     model = VQVAE2(config_from_settings(VQVAE2Config, arguments.model, image_size=size))
     model.to(memory_format=torch.channels_last)  # the faster layout of convolutions, on CPU and GPU
     processor = DiscreteVAEImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
-    source = (arguments.dataset, size, arguments.dataset_options, {"emoji": emoji_scenes})
+    source = (arguments.dataset, size, arguments.dataset_options, {"emoji": EmojiScenes})
     train_data = load_train_data(*source)
     eval_data = load_eval_data(*source, split=arguments.eval_split, num_samples=arguments.num_eval_samples)
     run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)

@@ -12,16 +12,12 @@ import json
 import sys
 from pathlib import Path
 
-import yaml
-
 from mosaics import DallePipeline, default_checkpoint
 from mosaics.evaluation import FeatureNetworks, evaluate_generation, evaluate_reconstruction
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from emoji.scenes import EmojiScenes
-
-RECIPES = Path(__file__).parents[1] / "recipes" / "emoji"
+from emoji.recipe import recipe_scenes
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -40,11 +36,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    options = yaml.safe_load((RECIPES / "dalle.yaml").read_text())["dataset_options"]
     pipe = DallePipeline.from_pretrained(arguments.pipeline or default_checkpoint())
     pipe.set_progress_bar_config(disable=True)
     length = max(arguments.num_images, arguments.num_prompts)
-    scenes = EmojiScenes(arguments.split, **{**options, "size": pipe.dvae.config.image_size, "length": length})
+    scenes = recipe_scenes(arguments.split, length, size=pipe.dvae.config.image_size)
     networks = FeatureNetworks(lpips_weights=arguments.lpips_weights)
     common = {"networks": networks, "name": f"emoji scenes ({arguments.split})", "progress_bar": True}
     results = [

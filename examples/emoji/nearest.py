@@ -13,16 +13,15 @@ import sys
 from pathlib import Path
 
 import torch
-import yaml
 from tqdm.auto import tqdm
 
 from mosaics import DallePipeline, default_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from emoji.recipe import recipe_scenes
 from emoji.scenes import EmojiScenes
 
-RECIPES = Path(__file__).parents[1] / "recipes" / "emoji"
 NEAR_COPY_PSNR = 30.0
 SCENES_OF_A_BATCH = 500
 
@@ -54,10 +53,9 @@ def nearest_scenes(pictures: torch.Tensor, scenes: EmojiScenes) -> tuple[torch.T
 
 def main() -> None:
     arguments = parse_arguments()
-    options = yaml.safe_load((RECIPES / "dalle.yaml").read_text())["dataset_options"]
     pipe = DallePipeline.from_pretrained(arguments.pipeline or default_checkpoint())
-    held_out = EmojiScenes("test", **{**options, "length": arguments.num_prompts})
-    train = EmojiScenes("train", **{**options, "length": arguments.num_compared})
+    held_out = recipe_scenes("test", arguments.num_prompts)
+    train = recipe_scenes("train", arguments.num_compared)
     items = held_out.__getitems__(list(range(len(held_out))))
     captions = [item["caption"] for item in items]
     drawn = {

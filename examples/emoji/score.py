@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import yaml
 from tqdm.auto import tqdm
 
 from mosaics import DallePipeline, default_checkpoint
@@ -23,9 +22,8 @@ from mosaics import DallePipeline, default_checkpoint
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from emoji.judge import Judge
-from emoji.scenes import EmojiScenes
+from emoji.recipe import recipe_scenes
 
-RECIPES = Path(__file__).parents[1] / "recipes" / "emoji"
 STATEMENTS = ("object", "colour", "relation", "count", "style", "all")
 SEEDS_OF_A_PROMPT = 10_000
 CANDIDATES_OF_A_CALL = 128
@@ -91,8 +89,7 @@ def read_scene(judge: Judge, item: dict, candidates: list[tuple], best_of: list[
 
 def main() -> None:
     arguments = parse_arguments()
-    options = yaml.safe_load((RECIPES / "dalle.yaml").read_text())["dataset_options"]
-    scenes = EmojiScenes(arguments.split, **{**options, "length": arguments.num_prompts})
+    scenes = recipe_scenes(arguments.split, arguments.num_prompts)
     pipe = DallePipeline.from_pretrained(arguments.pipeline or default_checkpoint())
     pipe.set_progress_bar_config(disable=True)
     judge = Judge.from_pretrained(arguments.judge).eval()
