@@ -11,7 +11,7 @@ from PIL import Image
 from export_half import halve
 from mosaics.likelihoods import logit_laplace_log_prob, map_pixels
 from mosaics.models.dvae import DiscreteVAE, DiscreteVAEConfig, DiscreteVAEImageProcessor
-from mosaics.models.dvae.modeling_dvae import LogitHead
+from mosaics.models.dvae.layers import LogitHead
 from testing_utils import tiny_dvae
 
 
