@@ -65,7 +65,7 @@ class Arguments:
 
 
 def load_tokenizer(arguments: Arguments, device: torch.device) -> PreTrainedModel:
-    """The tokenizer: any model that gives each sample one code at each position of one or more grids."""
+    """The tokenizer: any model that gives each sample one or more grids, or a sequence, of codes."""
     model = AutoModel.from_pretrained(arguments.vqvae or Path(default_checkpoint()) / "dvae").eval()
     if isinstance(model, AudioVQVAE):
         return model.to(device)

@@ -50,7 +50,7 @@ class Arguments(PriorCodesArguments):
 def config_for(arguments: Arguments, data: PriorCodes) -> PixelCNNConfig:
     """The configuration whose sizes are those of the codes."""
     grid, upper = data.grid, data.upper_grids
-    if len(grid.size) != 2:
+    if len(grid.size) < 2:
         raise SystemExit(f"train_pixelcnn.py: error: {arguments.codes} holds sequences: use train_wavenet.py.")
     config = config_from_settings(
         PixelCNNConfig,
@@ -58,6 +58,7 @@ def config_for(arguments: Arguments, data: PriorCodes) -> PixelCNNConfig:
         num_embeddings=grid.num_embeddings,
         grid_height=grid.size[0],
         grid_width=grid.size[1],
+        latents_per_position=grid.size[2] if len(grid.size) > 2 else 1,
         num_classes=data.num_classes,
         condition_num_embeddings=[above.num_embeddings for above in upper] or None,
         condition_factors=[grid.size[0] // above.size[0] for above in upper] or None,

@@ -180,8 +180,8 @@ def test_wrong_samples_are_refused(indices, captions, message):
     ("field", "value", "message"),
     [
         ("num_embeddings", 70_000, "num_embeddings must be between"),
-        ("size", (0, 4), "size must be one or two positive integers"),
-        ("size", (2, 2, 2), "size must be one or two positive integers"),
+        ("size", (0, 4), "size must be one to three positive integers"),
+        ("size", (2, 2, 2, 2), "size must be one to three positive integers"),
         ("shard_size", 0, "shard_size must be at least 1"),
         ("grids", (), "at least one CodeGrid"),
         ("class_names", ("a", "a"), "class_names must be different names"),

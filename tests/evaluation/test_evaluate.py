@@ -7,7 +7,7 @@ import torch
 
 from mosaics.evaluation import FeatureNetworks, evaluate_generation, evaluate_reconstruction
 from mosaics.models.vqvae import VQVAE, VQVAEConfig
-from testing_utils import CAPTIONS, tiny_dvae, tiny_pipeline, tiny_vqvae2, tiny_vqvae_pipeline
+from testing_utils import CAPTIONS, tiny_dvae, tiny_pipeline, tiny_pixelcnn, tiny_vqvae2, tiny_vqvae_pipeline
 
 
 def pictures(count: int = 7, channels: int = 3, side: int = 16) -> list[dict]:
@@ -77,6 +77,28 @@ def test_a_logistic_mixture_has_the_bits_of_its_own_bound():
     with torch.no_grad():
         expected = model(torch.stack([item["pixel_values"] for item in data])).bits_per_dim
     assert result.metrics["bits_per_dim"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_learned_prior_takes_the_place_of_the_uniform_one():
+    sizes = {"hidden_size": 8, "residual_hidden_size": 4, "embedding_dim": 4, "num_residual_layers": 1}
+    torch.manual_seed(0)
+    fields = {"image_size": 16, "num_embeddings": 16, "latents_per_position": 2, "likelihood": "logistic_mixture"}
+    model = VQVAE(VQVAEConfig(**fields, **sizes)).eval()
+    prior = tiny_pixelcnn(grid_width=4, latents_per_position=2, num_classes=3)
+    data = [item | {"class_labels": number % 3} for number, item in enumerate(pictures(4))]
+    result = evaluate_reconstruction(model, data, metrics=["bits_per_dim_prior"], prior=prior, batch_size=3)
+    pixels = torch.stack([item["pixel_values"] for item in data])
+    with torch.no_grad():
+        output = model(pixels)
+        logits = prior(output.indices, torch.tensor([0, 1, 2, 0])).logits
+    log_prior = logits.log_softmax(1).gather(1, output.indices[:, None]).sum() / 4
+    bits = (float(output.reconstruction_loss) - float(log_prior) / (3 * 16 * 16)) / math.log(2)
+    assert result.metrics["bits_per_dim_prior"] == pytest.approx(bits, rel=1e-5)
+    unlabelled = evaluate_reconstruction(model, pictures(4), metrics=["bits_per_dim_prior"], prior=prior)
+    assert "no class labels" in unlabelled.remarks["bits_per_dim_prior"]
+    without = evaluate_reconstruction(model, data, metrics=["bits_per_dim_prior"])
+    assert "there is no prior" in without.remarks["bits_per_dim_prior"]
+    assert "bits_per_dim_prior" not in evaluate_reconstruction(model, data).metrics
 
 
 def test_a_gray_model_reads_colour_and_a_gray_set_as_it_is():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from example_scripts import run_script
 from example_scripts import training as example_training
-from mosaics import PixelCNN, WaveNet
+from mosaics import VQVAE, PixelCNN, VQVAEConfig, VQVAEPipeline, WaveNet
 from mosaics.data import CodeGrid, CodesDescription, CodesError, CodesWriter
 from mosaics.models.codebook_identity import codebook_id
 from testing_utils import tiny_dvae, tiny_tokenizer
@@ -82,6 +82,19 @@ def test_samples_are_decoded_to_pictures(trained, tmp_path):
     with Image.open(next((tmp_path / "images").glob("samples-*.png"))) as grid:
         assert grid.width > 64
     assert PixelCNN.from_pretrained(tmp_path).config.num_classes is None
+
+
+def test_several_codes_at_a_position_are_encoded_learnt_and_drawn(tmp_path):
+    fields = {"image_size": 64, "num_embeddings": 16, "hidden_size": 8, "residual_hidden_size": 4, "embedding_dim": 4}
+    VQVAE(VQVAEConfig(num_downsamples=4, latents_per_position=3, **fields)).save_pretrained(tmp_path / "vqvae")
+    run_script(
+        "encode_codes.py",
+        *("--vqvae", str(tmp_path / "vqvae"), "--num_samples", "24", "--output_dir", str(tmp_path / "codes")),
+    )
+    arguments = training(tmp_path, tmp_path / "prior", 2, PIXELCNN)
+    run_script("train_pixelcnn.py", *arguments, "--vqvae", str(tmp_path / "vqvae"))
+    pipe = VQVAEPipeline.from_pretrained(tmp_path / "prior" / "pipeline")
+    assert pipe(seed=0).indices[0].shape == (1, 4, 4, 3)
 
 
 def test_a_dalle_is_not_trained_on_codes_without_captions(trained, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
-from mosaics import DallePipeline, default_checkpoint
+from mosaics import VQVAE, DallePipeline, VQVAEConfig, default_checkpoint
 from mosaics.models.codebook_identity import codebook_id
 from mosaics.models.weights_check import WeightsError
 from mosaics.pipelines import default
@@ -37,6 +37,13 @@ def test_disagreeing_parts_are_refused_with_both_numbers(parts, changes, expecte
     with pytest.raises(ComponentsDisagreeError) as error:
         DallePipeline(**(parts | changes()))
     assert all(text in str(error.value) for text in expected)
+
+
+def test_a_tokenizer_of_several_codes_at_a_position_is_refused(parts):
+    config = {"image_size": 16, "num_embeddings": parts["dvae"].config.num_embeddings, "hidden_size": 8}
+    vqvae = VQVAE(VQVAEConfig(**config, embedding_dim=4, latents_per_position=2))
+    with pytest.raises(ComponentsDisagreeError, match="latents_per_position=2 codes at each position"):
+        DallePipeline(**(parts | {"dvae": vqvae}))
 
 
 def test_a_codebook_of_another_dvae_is_refused(parts):

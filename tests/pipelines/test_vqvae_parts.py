@@ -108,12 +108,13 @@ def test_a_processor_without_a_classifier_is_refused(parts):
         VQVAEPipeline(**(parts | {"classifier": None, "classifier_processor": object()}))
 
 
-def test_several_codes_at_a_position_are_refused():
+def test_the_prior_has_as_many_codes_at_a_position_as_the_tokenizer():
     tokenizer = mosaics.VQVAE(
         mosaics.VQVAEConfig(image_size=16, num_embeddings=16, hidden_size=8, embedding_dim=4, latents_per_position=2)
     )
-    with pytest.raises(ComponentsDisagreeError, match="latents_per_position=2"):
+    with pytest.raises(ComponentsDisagreeError, match=r"grids of 4 x 4 codes .*those of the vqvae are 4 x 4 x 2"):
         VQVAEPipeline(tokenizer, tiny_pixelcnn(grid_width=4))
+    VQVAEPipeline(tokenizer, tiny_pixelcnn(grid_width=4, latents_per_position=2))
 
 
 def test_each_level_has_the_codebook_its_prior_was_trained_on(parts):

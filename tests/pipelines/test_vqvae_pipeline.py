@@ -104,6 +104,22 @@ def test_a_tokenizer_of_one_grid_has_one_prior(tokenizer):
         torch.testing.assert_close(output.images, tokenizer.decode(expected))
 
 
+def test_several_codes_at_a_position_are_drawn_and_completed():
+    tokenizer = tiny_vqvae(latents_per_position=3).eval()
+    prior = tiny_pixelcnn(grid_width=4, latents_per_position=3, initializer_range=1.0)
+    pipe = bar_off(VQVAEPipeline(tokenizer, prior))
+    assert pipe.num_timesteps == 48
+    output = pipe(num_images=2, seed=3, output_type="pt")
+    expected = prior.generate(uniforms=seed_uniforms(output.seeds, 48))
+    assert expected.shape == (2, 4, 4, 3) and torch.equal(output.indices[0], expected)
+    with torch.no_grad():
+        torch.testing.assert_close(output.images, tokenizer.decode(expected))
+    given = pipe.reconstruct(output.images[:1]).indices[0][:, :2]
+    completed = pipe(image=output.images[:1], prefix_rows=2, num_images=3, seed=5).indices[0]
+    assert torch.equal(completed[:, :2], given.expand(3, -1, -1, -1))
+    assert len({tuple(rest.flatten().tolist()) for rest in completed[:, 2:]}) > 1
+
+
 @pytest.mark.parametrize("levels", [2, 3])
 def test_candidate_i_is_the_same_in_any_batch_size_and_alone(levels):
     pipe = tiny_vqvae_pipeline(levels, num_classes=3)

@@ -96,6 +96,17 @@ def load_image_tokenizer(folder: Path) -> Any:
     return model
 
 
+def load_code_prior(folder: Path) -> Any:
+    """The prior of a VQVAEPipeline of one level, on the GPU if there is one; `None` of anything else."""
+    from transformers import AutoModel
+
+    entries = pipeline_entries(folder)
+    if entries is None or entries["_class_name"] != "VQVAEPipeline" or (folder / "prior_2").is_dir():
+        return None
+    with without_loading_bars():
+        return AutoModel.from_pretrained(folder / "prior").eval().to(device())
+
+
 @contextmanager
 def without_loading_bars() -> Iterator[None]:
     """Silences the progress bars that transformers and diffusers show while weights are read."""

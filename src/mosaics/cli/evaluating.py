@@ -7,6 +7,7 @@ from typing import Any
 from mosaics.cli.checkpoints import (
     checkpoint_folder,
     checkpoint_name,
+    load_code_prior,
     load_image_tokenizer,
     load_pipeline,
     pipeline_entries,
@@ -95,6 +96,7 @@ def _reconstruction(folder: Any, task: Task) -> EvaluationResult:
         batch_size=task.batch_size,
         metrics=task.metrics_of(RECONSTRUCTION_METRICS),
         networks=FeatureNetworks(**task.networks),
+        prior=load_code_prior(folder),
         name=f"{task.dataset} ({task.split})",
         progress_bar=True,
     )

@@ -26,7 +26,8 @@ class CodeGrid:
     Args:
         codebook_id: Identity of the codebook that the codes belong to (see [`mosaics.models.codebook_identity`]).
         num_embeddings: Size K of the codebook; codes are below it. At most 65,536.
-        size: Height and width (h, w) of a grid, or the length (t,) of a sequence.
+        size: Height and width (h, w) of a grid, (h, w, l) if there are l codes at each position, or the length (t,)
+            of a sequence.
 
     Raises:
         ValueError: A size is out of range.
@@ -40,9 +41,10 @@ class CodeGrid:
         object.__setattr__(self, "size", tuple(self.size))
         if not 1 <= self.num_embeddings <= 65_536:
             raise ValueError(f"num_embeddings must be between 1 and 65,536, got {self.num_embeddings}.")
-        if len(self.size) not in (1, 2) or min(self.size) < 1:
+        if len(self.size) not in (1, 2, 3) or min(self.size) < 1:
             raise ValueError(
-                f"size must be one or two positive integers, (h, w) of a grid or (t,) of a sequence, got {self.size}."
+                "size must be one to three positive integers, (t,) of a sequence, (h, w) of a grid or (h, w, l) of "
+                f"one with l codes at each position, got {self.size}."
             )
 
     @property

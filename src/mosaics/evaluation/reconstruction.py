@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from mosaics.evaluation.arguments import check_counts, check_names, require_torchmetrics
-from mosaics.evaluation.bits import BitsPerDim
+from mosaics.evaluation.bits import BitsPerDim, Coded, PriorBitsPerDim
 from mosaics.evaluation.codebook import CodeCounts
 from mosaics.evaluation.distortion import PSNR, SSIM, MeanSquaredError
 from mosaics.evaluation.networks import FeatureNetworks, PictureMetrics
@@ -20,7 +20,8 @@ from mosaics.pipelines.pictures import to_channels
 
 PICTURE_METRICS = ("psnr", "ssim", "mse", "lpips", "rfid", "frechet_efficientnet_lite0")
 CODE_METRICS = ("codebook_usage", "perplexity")
-RECONSTRUCTION_METRICS = (*PICTURE_METRICS, *CODE_METRICS, "bits_per_dim", "images_per_second")
+BIT_METRICS = ("bits_per_dim", "bits_per_dim_prior")
+RECONSTRUCTION_METRICS = (*PICTURE_METRICS, *CODE_METRICS, *BIT_METRICS, "images_per_second")
 
 
 @torch.no_grad()
@@ -32,6 +33,7 @@ def evaluate_reconstruction(
     batch_size: int = 32,
     metrics: Sequence[str] | None = None,
     networks: FeatureNetworks | None = None,
+    prior: PreTrainedModel | None = None,
     name: str = "data set",
     progress_bar: bool = False,
 ) -> EvaluationResult:
@@ -43,11 +45,12 @@ def evaluate_reconstruction(
     Args:
         model: A [`DiscreteVAE`], [`VQVAE`] or [`VQVAE2`], on the device to compute on. Its training mode is restored.
         dataset: `dataset[i]` is a mapping with `pixel_values` `(C, H, W)` in [0, 1]; colour is made gray for a model
-            of one channel.
+            of one channel. `class_labels` (an integer), if `prior` has classes.
         num_images: Only the first so many pictures.
         batch_size: Pictures at a time.
-        metrics: Names of `RECONSTRUCTION_METRICS`; all by default.
+        metrics: Names of `RECONSTRUCTION_METRICS`; by default all, `bits_per_dim_prior` with a `prior`.
         networks: Where the feature networks of LPIPS and the Frechet distances are.
+        prior: The [`PixelCNN`] over the model's codes, for `bits_per_dim_prior`, on the same device.
         name: What to call the data set in the result.
         progress_bar: Show one on stderr.
 
@@ -61,9 +64,12 @@ def evaluate_reconstruction(
     require_torchmetrics()
     check_counts(num_images=num_images, batch_size=batch_size)
     wanted = check_names(metrics, RECONSTRUCTION_METRICS)
+    if metrics is None and prior is None:
+        wanted = [name for name in wanted if name != "bits_per_dim_prior"]
     loader, count = read_pictures_of(dataset, num_images, batch_size)
     pictures = PictureMetrics(_picture_metrics(wanted, networks or FeatureNetworks(), model.device))
-    bits = PictureMetrics({"bits_per_dim": partial(BitsPerDim, model)} if "bits_per_dim" in wanted else {})
+    makers = {"bits_per_dim": partial(BitsPerDim, model), "bits_per_dim_prior": partial(PriorBitsPerDim, model, prior)}
+    bits = PictureMetrics({name: makers[name] for name in BIT_METRICS if name in wanted})
     codes, watch = CodeCounts(model.config.num_embeddings), Stopwatch(model.device)
     was_training = model.training
     model.eval()
@@ -72,7 +78,8 @@ def evaluate_reconstruction(
             pixels = as_read_by(model, batch["pixel_values"]).to(model.device)
             output = watch.time(partial(model, pixels), len(pixels))
             pictures.update(pixels, output.reconstruction)
-            bits.update(pixels, output)
+            labels = batch.get("class_labels")
+            bits.update(pixels, Coded(output, None if labels is None else labels.to(model.device)))
             codes.update(output.indices)
     finally:
         model.train(was_training)

@@ -38,6 +38,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "codebook_usage": Metric("codebook usage", "share", "higher"),
         "perplexity": Metric("perplexity", "codes", "higher"),
         "bits_per_dim": Metric("bits per dimension", "bits", "lower"),
+        "bits_per_dim_prior": Metric("bits per dimension, learned prior", "bits", "lower"),
         "images_per_second": Metric("speed", "images/s", "higher"),
         "clip_score": Metric("CLIP score", "cosine", "higher"),
         "clip_score_real": Metric("CLIP score of the real pictures", "cosine", ""),

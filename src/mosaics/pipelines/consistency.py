@@ -52,6 +52,11 @@ def _check_codes(transformer: Any, dvae: Any) -> None:
             f"the dvae's pictures of {tokenizer.image_size} pixels are {tokenizer.grid_size} x {tokenizer.grid_size} "
             "(grid_size). Use the dvae that the transformer was trained with."
         )
+    latents = getattr(tokenizer, "latents_per_position", 1)
+    if latents != 1:
+        raise ComponentsDisagreeError(
+            f"the dvae has latents_per_position={latents} codes at each position of its grid; the transformer draws 1."
+        )
     if prior.codebook_id is not None and prior.codebook_id != (found := codebook_id(dvae)):
         raise ComponentsDisagreeError(
             f"the transformer was trained on the codes of codebook {prior.codebook_id!r} (config.codebook_id), the "

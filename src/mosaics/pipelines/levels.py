@@ -1,6 +1,7 @@
 """The levels of codes of a tokenizer, and whether a prior belongs to each."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -14,9 +15,19 @@ from mosaics.pipelines.consistency import ComponentsDisagreeError
 class Level(NamedTuple):
     """One grid of codes."""
 
-    side: int  # codes along one side
+    shape: tuple[int, ...]  # (h, w), or (h, w, L) with L > 1 codes at each position
     num_embeddings: int
     owner: nn.Module  # of the codebook, if there is one
+
+    @property
+    def side(self) -> int:
+        """Positions along one side."""
+        return self.shape[0]
+
+    @property
+    def num_codes(self) -> int:
+        """Codes of a picture."""
+        return prod(self.shape)
 
 
 def is_hierarchical(tokenizer: PreTrainedModel) -> bool:
@@ -28,10 +39,12 @@ def tokenizer_levels(tokenizer: PreTrainedModel) -> tuple[Level, ...]:
     """The levels of an image tokenizer, top first."""
     config = tokenizer.config
     if not is_hierarchical(tokenizer):
-        return (Level(config.grid_size, config.num_embeddings, tokenizer),)
+        latents = getattr(config, "latents_per_position", 1)
+        shape = (config.grid_size, config.grid_size, *((latents,) if latents > 1 else ()))
+        return (Level(shape, config.num_embeddings, tokenizer),)
     levels: Any = tokenizer.levels  # bottom first
     return tuple(
-        Level(side, config.num_embeddings, owner)
+        Level((side, side), config.num_embeddings, owner)
         for side, owner in zip(config.grid_sizes, reversed(levels), strict=True)
     )
 
@@ -42,16 +55,11 @@ def upper_levels(prior: PreTrainedConfig, number: int) -> tuple[int, ...]:
 
 
 def check_tokenizer(tokenizer: Any) -> None:
-    """Raises if `tokenizer` is no image tokenizer with one code at each position of a grid."""
+    """Raises if `tokenizer` is no image tokenizer."""
     config = getattr(tokenizer, "config", None)
     known = hasattr(config, "num_embeddings") and (hasattr(config, "grid_sizes") or hasattr(config, "grid_size"))
     if not known or not hasattr(tokenizer, "encode") or not hasattr(tokenizer, "decode"):
         raise TypeError(f"vqvae must be a VQVAE, VQVAE2 or DiscreteVAE, got {type(tokenizer).__name__}.")
-    latents = getattr(config, "latents_per_position", 1)
-    if latents != 1:
-        raise ComponentsDisagreeError(
-            f"the vqvae has latents_per_position={latents} codes at each position of its grid; the priors draw 1."
-        )
 
 
 def check_priors(tokenizer: PreTrainedModel, priors: Sequence[Any]) -> None:
@@ -108,12 +116,17 @@ def check_sequence_prior(tokenizer: PreTrainedModel, prior: Any) -> None:
 
 
 def _check_codes(name: str, prior: PreTrainedConfig, level: Level) -> None:
-    if prior.grid_size != (level.side, level.side):
+    found = (*prior.grid_size, *prior.latent_axes)
+    if found != level.shape:
         raise ComponentsDisagreeError(
-            f"{name} draws grids of {prior.grid_height} x {prior.grid_width} codes (grid_height and grid_width), "
-            f"those of the vqvae are {level.side} x {level.side} on its level. Give the priors top first."
+            f"{name} draws grids of {_in_words(found)} codes (grid_height, grid_width, latents_per_position), those "
+            f"of the vqvae are {_in_words(level.shape)} on its level. Give the priors top first."
         )
     _check_codebook(name, prior, level.num_embeddings, level.owner)
+
+
+def _in_words(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _check_codebook(name: str, prior: PreTrainedConfig, num_embeddings: int, owner: nn.Module) -> None:

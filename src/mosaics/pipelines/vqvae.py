@@ -126,8 +126,13 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
 
     @property
     def grid_sizes(self) -> tuple[int, ...]:
-        """Codes along one side of the grid of each level, top first."""
+        """Positions along one side of the grid of each level, top first."""
         return tuple(level.side for level in tokenizer_levels(self.vqvae))
+
+    @property
+    def num_codes(self) -> tuple[int, ...]:
+        """Codes of the grid of each level, top first."""
+        return tuple(level.num_codes for level in tokenizer_levels(self.vqvae))
 
     @property
     def num_classes(self) -> int | None:
@@ -148,7 +153,7 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
     @property
     def num_timesteps(self) -> int:
         """Codes drawn for each picture, on all levels, one step each."""
-        return sum(side**2 for side in self.grid_sizes)
+        return sum(self.num_codes)
 
     @torch.no_grad()
     def __call__(
@@ -218,7 +223,10 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
         if self.classifier is not None:
             judge = ClassJudge(self.classifier, self.classifier_processor)
         given_rows = self._prefix_rows(prefix_rows)
-        drawn = sum((side - rows) * side for side, rows in zip(self.grid_sizes, given_rows, strict=True))
+        levels = tokenizer_levels(self.vqvae)
+        drawn = sum(
+            level.num_codes * (level.side - rows) // level.side for level, rows in zip(levels, given_rows, strict=True)
+        )
         num_rows = len(labels) * num_candidates
         self._interrupt = False
         with (
@@ -280,8 +288,11 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
         sampling: dict[str, Any],
         report: StepReporter | None = None,
     ) -> tuple[torch.Tensor, ...]:
-        """Draws the codes of candidates from the priors: a grid `(candidates, h, w)` for each level, top first."""
-        uniforms = seed_uniforms(seeds, self.num_timesteps).split([side**2 for side in self.grid_sizes], dim=1)
+        """Draws the codes of candidates from the priors: a grid `(candidates, h, w)` for each level, top first.
+
+        A tokenizer with several codes at each position has them in one more axis, `(candidates, h, w, L)`.
+        """
+        uniforms = seed_uniforms(seeds, self.num_timesteps).split(self.num_codes, dim=1)
         grids, first_step = [], 0
         for number in range(len(self.grid_sizes)):
             prior = self._on_device(prior_name(number))
@@ -302,7 +313,7 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
                     **sampling,
                 )
             )
-            first_step += self.grid_sizes[number] ** 2
+            first_step += self.num_codes[number]
         return tuple(grids)
 
     def codes_to_pixels(self, indices: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -343,10 +354,11 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
         self, best: BestCandidates, labels: list[int | None], output_type: str, return_dict: bool
     ) -> VQVAEPipelineOutput | tuple:
         kept = list(best)
-        flat = torch.stack([candidate.indices for candidate in kept]).split([side**2 for side in self.grid_sizes], 1)
+        levels = tokenizer_levels(self.vqvae)
+        flat = torch.stack([candidate.indices for candidate in kept]).split(self.num_codes, dim=1)
         output = VQVAEPipelineOutput(
             images=self._postprocess(torch.stack([candidate.pixels for candidate in kept]), output_type),
-            indices=tuple(grid.unflatten(1, (side, side)) for grid, side in zip(flat, self.grid_sizes, strict=True)),
+            indices=tuple(grid.unflatten(1, level.shape) for grid, level in zip(flat, levels, strict=True)),
             seeds=[candidate.seed for candidate in kept],
             class_labels=[labels[candidate.prompt_index] for candidate in kept],
             scores=[candidate.score for candidate in kept],
@@ -355,5 +367,5 @@ class VQVAEPipeline(PretrainedPipelineMixin, DiffusionPipeline):
 
 
 def _rows_of(grid: torch.Tensor, numbers: list[int]) -> torch.Tensor:
-    """The given rows of `(P, h, w)`; the only one for each if it has one."""
+    """The given rows of `(P, h, w, ...)`; the only one for each if it has one."""
     return grid[numbers if len(grid) > 1 else [0] * len(numbers)]

@@ -69,7 +69,7 @@ def cached_logits(model, indices, class_labels=None, conditions=(), given_rows: 
     for row in range(given_rows, height):
         decoder.begin_row(row)
         for column in range(width):
-            logits.append(decoder.logits(column))
+            logits.append(decoder.logits(decoder.columns(column)[:, 0]))
             decoder.write(indices[:, row, column : column + 1], column)
     return torch.stack(logits, dim=2).unflatten(2, (-1, width))
 

@@ -18,6 +18,8 @@ class PixelCNNConfig(PreTrainedConfig):
         num_embeddings (`int`, defaults to 512): Size K of the codebook.
         grid_height (`int`, defaults to 32): Rows of the grids of training. Without attention any grid can be drawn.
         grid_width (`int`, defaults to 32): Columns of the grids of training.
+        latents_per_position (`int`, defaults to 1): Codes L at each position, from one codebook, as in the CIFAR-10
+            set-up of the VQ-VAE; each depends on those before it at its position too.
         hidden_size (`int`, defaults to 384): Channels of both stacks.
         num_layers (`int`, defaults to 20): Gated layers, the first one with mask A.
         first_kernel_size (`int`, defaults to 7): Kernel of the first layer; odd.
@@ -44,6 +46,7 @@ class PixelCNNConfig(PreTrainedConfig):
     num_embeddings: int = 512
     grid_height: int = 32
     grid_width: int = 32
+    latents_per_position: int = 1
     hidden_size: int = 384
     num_layers: int = 20
     first_kernel_size: int = 7
@@ -66,6 +69,11 @@ class PixelCNNConfig(PreTrainedConfig):
         return self.grid_height, self.grid_width
 
     @property
+    def latent_axes(self) -> tuple[int, ...]:
+        """What the shape of codes has after (h, w): (L,), or nothing for one code at each position."""
+        return (self.latents_per_position,) if self.latents_per_position > 1 else ()
+
+    @property
     def head_size(self) -> int:
         """Units of one attention head."""
         return self.hidden_size // self.num_attention_heads
@@ -83,7 +91,15 @@ class PixelCNNConfig(PreTrainedConfig):
 
     def validate_sizes(self):
         """Every size is in its range."""
-        for name in ("num_embeddings", "grid_height", "grid_width", "hidden_size", "num_layers"):
+        at_least_one = (
+            "num_embeddings",
+            "grid_height",
+            "grid_width",
+            "latents_per_position",
+            "hidden_size",
+            "num_layers",
+        )
+        for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         for name in ("num_output_layers", "num_conditioning_blocks"):

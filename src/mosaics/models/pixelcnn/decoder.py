@@ -158,6 +158,7 @@ class Decoder:
         self.layers = [LayerDecoder(layer) for layer in model.layers]
         self.output_layers = [InferenceLinear(layer.weight.flatten(1), layer.bias) for layer in model.output_layers]
         self.head = InferenceLinear(model.head.weight.flatten(1), model.head.bias)
+        self.earlier = model.earlier_latents
         self.needs_all_columns = any(layer.attention is not None for layer in self.layers)
 
     def start(
@@ -193,7 +194,7 @@ class Decoder:
         self.row_start = row * self.width
 
     def write(self, codes: torch.Tensor, column: int) -> None:
-        """Takes the codes (B, n) of this row from `column` on."""
+        """Takes the codes (B, n), or (B, n, L), of this row from `column` on."""
         self.layers[0].write(self.model.embedding(codes), column)
 
     def columns(self, column: int, count: int = 1) -> torch.Tensor:
@@ -204,15 +205,21 @@ class Decoder:
             features = layer.columns(column, count, self.row_start)
         return features
 
-    def logits(self, column: int) -> torch.Tensor:
-        """Logits (B, K) of the code at a column, after all columns before it were written."""
-        features = self.columns(column)[:, 0]
+    def logits(self, features: torch.Tensor, codes: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits (B, K) of the next code at a position.
+
+        Args:
+            features: (B, hidden_size), the last layer at the position.
+            codes: (B, n), its codes so far, if it has several.
+        """
+        if self.earlier is not None and codes is not None:
+            features = self.earlier.step(features, codes)
         for layer in self.output_layers:
             features = features + layer(F.relu(features))
         return self.head(F.relu(features)).float()
 
     def read_row(self, row: int, codes: torch.Tensor) -> None:
-        """Takes a whole row of given codes (B, w) at once."""
+        """Takes a whole row of given codes (B, w), or (B, w, L), at once."""
         self.begin_row(row)
         self.write(codes, 0)
         if self.needs_all_columns:

@@ -1,6 +1,7 @@
 """Sampling the codes of the gated PixelCNN, one after the other."""
 
 from collections.abc import Callable
+from math import prod
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,11 +20,11 @@ def decode(
 ) -> torch.Tensor:
     """Draws all samples (N, h, w), batch by batch."""
     device = model.head.weight.device
-    height, width = request.shape
+    grid_size = request.shape[:2]
     indices = torch.empty(request.num_samples, request.num_positions, dtype=torch.long, device=device)
     with torch.autocast(device.type, enabled=False), row_wise_products(device):
         decoder = Decoder(model)
-        for batch in request.batches(default_batch_size(model.config, (height, width), device), device):
+        for batch in request.batches(default_batch_size(model.config, grid_size, device), device):
             indices[batch.first_sample : batch.first_sample + batch.count] = _draw_batch(
                 decoder, request, batch, callback
             )
@@ -36,24 +37,29 @@ def _draw_batch(
     batch: SampleBatch,
     callback: Callable[[SamplingStep], None] | None,
 ) -> torch.Tensor:
-    """Draws the samples of a batch (count, h * w). Nothing here waits for the device."""
-    (height, width), given_rows = request.shape, request.num_given // request.shape[1]
-    indices = torch.zeros(batch.lanes, height * width, dtype=torch.long, device=batch.uniforms.device)
+    """Draws the samples of a batch (count, h * w * L). Nothing here waits for the device."""
+    height, width, *latent_axes = request.shape
+    per_row = width * prod(latent_axes)
+    given_rows = request.num_given // per_row
+    indices = torch.zeros(batch.lanes, request.num_positions, dtype=torch.long, device=batch.uniforms.device)
+    rows = indices.view(batch.lanes, *request.shape)
     decoder.start(batch.lanes, width, batch.class_labels, batch.conditions)
     if batch.prefix is not None:
+        indices[:, : request.num_given] = batch.prefix
         for row in range(given_rows):
-            codes = batch.prefix[:, row * width : (row + 1) * width]
-            indices[:, row * width : (row + 1) * width] = codes
-            decoder.read_row(row, codes)
+            decoder.read_row(row, rows[:, row])
     for row in range(given_rows, height):
         decoder.begin_row(row)
         for column in range(width):
-            position = row * width + column
-            drawn = request.draw(decoder.logits(column), batch.uniforms[:, position])
-            indices[:, position] = drawn
-            decoder.write(drawn[:, None], column)
-            if callback is not None:
-                callback(SamplingStep(position, height * width, batch.first_sample, indices[: batch.count]))
+            first = (row * width + column) * prod(latent_axes)
+            features = decoder.columns(column)[:, 0]
+            for position in range(first, first + prod(latent_axes)):
+                logits = decoder.logits(features, indices[:, first:position])
+                indices[:, position] = request.draw(logits, batch.uniforms[:, position])
+                if callback is not None:
+                    drawn = SamplingStep(position, request.num_positions, batch.first_sample, indices[: batch.count])
+                    callback(drawn)
+            decoder.write(rows[:, row, column : column + 1], column)
     return indices[: batch.count]
 
 

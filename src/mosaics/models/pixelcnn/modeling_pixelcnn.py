@@ -5,6 +5,9 @@ with the attention and the conditioning stack of *Generating Diverse High-Fideli
 2019 (https://arxiv.org/abs/1906.00446). Codes are predicted one after the other in raster order:
 
     p(z) = prod_i p(z_i | z_1, ..., z_(i-1), class, upper grids)
+
+With several codes at a position, as in the CIFAR-10 set-up of *Neural Discrete Representation Learning*
+(https://arxiv.org/abs/1711.00937), those of one position follow each other in this order.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +25,7 @@ from mosaics.models.pixelcnn.conditioning import ConditioningStack, check_condit
 from mosaics.models.pixelcnn.configuration_pixelcnn import PixelCNNConfig
 from mosaics.models.pixelcnn.decoding import decode
 from mosaics.models.pixelcnn.gated_layer import GatedPixelLayer
+from mosaics.models.pixelcnn.latents import EarlierLatents, LatentEmbedding
 from mosaics.models.pretrained import MosaicsPreTrainedModel
 from mosaics.models.sampling_request import (
     SamplingRequest,
@@ -39,7 +43,8 @@ class PixelCNNOutput(ModelOutput):
 
     Attributes:
         loss: Mean cross-entropy of the codes, in nats per code, a scalar.
-        logits: (B, K, h, w); `[:, :, i, j]` predicts the code (i, j) from the codes before it.
+        logits: (B, K, h, w); `[:, :, i, j]` predicts the code (i, j) from the codes before it. (B, K, h, w, L) with
+            L > 1 codes at each position.
     """
 
     loss: torch.Tensor = always_set()
@@ -78,9 +83,11 @@ class PixelCNN(MosaicsPreTrainedModel):
     def __init__(self, config: PixelCNNConfig):
         super().__init__(config)
         width = config.hidden_size
-        self.embedding: nn.Module = CodeEmbedding(config.num_embeddings, width)
+        several = config.latents_per_position > 1
+        self.embedding: nn.Module = LatentEmbedding(config) if several else CodeEmbedding(config.num_embeddings, width)
         self.conditioning = ConditioningStack(config) if config.upper_grids else None
         self.layers = nn.ModuleList([GatedPixelLayer(config, index) for index in range(config.num_layers)])
+        self.earlier_latents = EarlierLatents(config) if several else None
         self.output_layers = nn.ModuleList([nn.Conv2d(width, width, 1) for _ in range(config.num_output_layers)])
         self.head = nn.Conv2d(width, config.num_embeddings, 1)
         self.post_init()
@@ -113,7 +120,7 @@ class PixelCNN(MosaicsPreTrainedModel):
         r"""The loss of a batch of grids, all positions at once.
 
         Args:
-            indices: Codes (B, h, w).
+            indices: Codes (B, h, w), or (B, h, w, L) with L > 1 codes at each position.
             class_labels: (B,), if the model has classes.
             conditions: The upper code grids (B, h / factor, w / factor), top first, if the model has a conditioning
                 stack.
@@ -121,8 +128,10 @@ class PixelCNN(MosaicsPreTrainedModel):
         Returns:
             [`PixelCNNOutput`].
         """
-        if indices.dim() != 3 or 0 in indices.shape:
-            raise ValueError(f"indices must be of shape (batch, rows, columns), got {tuple(indices.shape)}.")
+        latent_axes = self.config.latent_axes
+        if indices.dim() != 3 + len(latent_axes) or indices.shape[3:] != latent_axes or 0 in indices.shape:
+            expected = ", ".join(["batch", "rows", "columns", *map(str, latent_axes)])
+            raise ValueError(f"indices must be of shape ({expected}), got {tuple(indices.shape)}.")
         check_codes("indices", indices, self.config.num_embeddings)
         check_class_labels(class_labels, self.config.num_classes, len(indices))
         grid_size = (indices.shape[1], indices.shape[2])
@@ -136,9 +145,11 @@ class PixelCNN(MosaicsPreTrainedModel):
         vertical = horizontal = self.embedding(indices).movedim(-1, 1)  # (B, hidden_size, h, w)
         for layer in self.layers:
             vertical, horizontal = layer(vertical, horizontal, class_labels, condition)
+        if self.earlier_latents is not None:
+            horizontal = self.earlier_latents(horizontal, indices)  # (B, hidden_size, h, w L)
         for layer in self.output_layers:
             horizontal = horizontal + layer(F.relu(horizontal))
-        logits = self.head(F.relu(horizontal))
+        logits = self.head(F.relu(horizontal)).unflatten(3, (-1, *latent_axes))
         return PixelCNNOutput(loss=F.cross_entropy(logits.float(), indices.long()), logits=logits)
 
     @torch.no_grad()
@@ -170,19 +181,20 @@ class PixelCNN(MosaicsPreTrainedModel):
             conditions: The upper code grids, each (N, h / factor, w / factor) or (1, ...), top first, if the model has
                 a conditioning stack.
             grid_size: Rows and columns (h, w); what the upper grids or else the config say if not given.
-            uniforms: The random numbers in [0, 1): (N, h * w). Drawn from `seed` by
+            uniforms: The random numbers in [0, 1): (N, h * w * L). Drawn from `seed` by
                 [`~mosaics.sampling.candidate_uniforms`], row i for prompt 0 and candidate i, if not given.
             seed: Seed of the uniforms; drawn from torch's global generator if neither is given.
             temperature: Divides the logits; 0 takes the most likely code.
             top_k: Draw from the `top_k` most likely codes only.
             top_p: Draw from the smallest set of most likely codes that holds this probability, in (0, 1].
-            prefix_indices: The first rows of the grids, to be completed: (rows, w) for all or (N, rows, w).
+            prefix_indices: The first rows of the grids, to be completed: (rows, w) for all or (N, rows, w), with
+                one more axis for L > 1 codes at each position.
             batch_size: Samples computed at a time; if not given, as many as keep the caches within 512 MiB on the CPU
                 and 4 GiB elsewhere. Bounds the memory, not the result.
             callback: Called after each code with a [`~mosaics.models.sampling_request.SamplingStep`].
 
         Returns:
-            Codes (N, h, w), int64.
+            Codes (N, h, w), or (N, h, w, L) with L > 1 codes at each position, int64.
         """
         # Ranges are read on the CPU only: there they can be without waiting for a device in `forward`.
         class_labels = checked_class_labels(class_labels, self.config.num_classes)
@@ -191,7 +203,7 @@ class PixelCNN(MosaicsPreTrainedModel):
         grid_size = check_conditions(self.config, conditions, None if grid_size is None else tuple(grid_size))
         grid_size = self._check_grid(grid_size or self.config.grid_size)
         request = SamplingRequest(
-            shape=grid_size,
+            shape=grid_size + self.config.latent_axes,
             num_embeddings=self.config.num_embeddings,
             num_samples=num_samples,
             class_labels=class_labels,
