@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def decode(
     model: "PixelCNN", request: SamplingRequest, callback: Callable[[SamplingStep], None] | None
 ) -> torch.Tensor:
-    """Draws all samples (N, h, w), batch by batch."""
+    """Draws all samples (N, h, w) or (N, h, w, L), batch by batch."""
     device = model.head.weight.device
-    grid_size = request.shape[:2]
+    height, width = request.shape[:2]
     indices = torch.empty(request.num_samples, request.num_positions, dtype=torch.long, device=device)
     with torch.autocast(device.type, enabled=False), row_wise_products(device):
         decoder = Decoder(model)
-        for batch in request.batches(default_batch_size(model.config, grid_size, device), device):
+        for batch in request.batches(default_batch_size(model.config, (height, width), device), device):
             indices[batch.first_sample : batch.first_sample + batch.count] = _draw_batch(
                 decoder, request, batch, callback
             )
