@@ -9,6 +9,7 @@ import torch
 
 from mosaics.training import ChangedSettingsError, CheckpointError, find_checkpoint
 from mosaics.training.checkpointing import list_checkpoints
+from mosaics.training.identity import run_settings
 from mosaics.training.signals import EXIT_CODE_STOPPED
 from training_programs import (
     PictureStream,
@@ -149,6 +150,18 @@ def test_resuming_with_changed_settings_lists_them_and_can_be_allowed_by_name(tm
         small_run(tmp_path, learning_rate=0.02, max_steps=9, allow_changed=["learning_rate"])
     run = train(tmp_path, learning_rate=0.02, max_steps=9, allow_changed=["learning_rate", "lr_decay_steps"])
     assert run.step == 9
+
+
+def test_a_field_that_the_configuration_has_got_since_then_has_its_default_in_an_old_checkpoint(tmp_path, monkeypatch):
+    def settings_before_the_field(*arguments, **named):
+        return {name: value for name, value in run_settings(*arguments, **named).items() if name != "model.normalize"}
+
+    with monkeypatch.context() as past:
+        past.setattr("mosaics.training.run.run_settings", settings_before_the_field)
+        train(tmp_path, max_steps=6)
+    with pytest.raises(ChangedSettingsError, match=r"model\.normalize: True in the checkpoint, False now"):
+        small_run(tmp_path, model=small_model(normalize=False), max_steps=6)
+    assert train(tmp_path, max_steps=6).step == 6
 
 
 def test_a_finished_run_trains_nothing_when_it_is_run_again(tmp_path):

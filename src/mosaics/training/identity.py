@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig
 
 from mosaics.training.config import TrainingConfig
 from mosaics.training.data_order import is_stream
@@ -56,11 +57,16 @@ def run_settings(
     settings["train_dataset"] = fingerprint
     model_config = getattr(model, "config", None)
     if model_config is not None:
-        values = {k: v for k, v in model_config.to_dict().items() if k not in _NOT_ARCHITECTURE}
-        settings.update({f"model.{name}": value for name, value in values.items()})
+        settings.update(_architecture(model_config))
     for arguments in _as_mappings(script_arguments):
         settings.update({f"script.{name}": value for name, value in arguments.items()})
     return json.loads(json.dumps(settings, default=str))
+
+
+def _architecture(model_config: PreTrainedConfig) -> dict[str, Any]:
+    """The fields of a model's configuration that say what it computes."""
+    fields = model_config.to_dict().items()
+    return {f"model.{name}": value for name, value in fields if name not in _NOT_ARCHITECTURE}
 
 
 def _as_mappings(script_arguments: Any) -> list[Mapping[str, Any]]:
@@ -83,6 +89,18 @@ def changed_settings(saved: Mapping[str, Any], current: Mapping[str, Any]) -> di
     names = sorted(set(saved) | set(current))
     pairs = {name: (saved.get(name), current.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def with_new_fields(saved: Mapping[str, Any], model: torch.nn.Module) -> dict[str, Any]:
+    """The settings of a checkpoint, with the fields that the model's configuration has got since it was written.
+
+    Such a field has the value there that it has by default: a default is what the model did before there was a choice.
+    """
+    model_config = getattr(model, "config", None)
+    if model_config is None:
+        return dict(saved)
+    defaults = json.loads(json.dumps(_architecture(type(model_config)()), default=str))
+    return defaults | dict(saved)
 
 
 def check_unchanged(

@@ -29,7 +29,7 @@ from mosaics.training.averaging import IterateAverage
 from mosaics.training.checkpointing import CheckpointError, find_checkpoint, list_checkpoints, verify_checkpoint
 from mosaics.training.config import TrainingConfig
 from mosaics.training.data_order import Position
-from mosaics.training.identity import check_unchanged
+from mosaics.training.identity import check_unchanged, with_new_fields
 from mosaics.training.processes import unwrap
 from mosaics.training.randomness import capture_rng
 
@@ -99,7 +99,8 @@ def read_snapshot(
         return None
     try:
         saved = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        changes = check_unchanged(saved["settings"], settings, config.allow_changed, str(path))
+        known = with_new_fields(saved["settings"], model)
+        changes = check_unchanged(known, settings, config.allow_changed, str(path))
         step, position = saved["step"], Position(saved["epoch"], saved["step_in_epoch"])
         metrics, refused_steps, processes = saved["metrics"], saved["refused_steps"], saved["num_processes"]
         scaler = saved.get("scaler")
