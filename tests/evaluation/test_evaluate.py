@@ -148,6 +148,25 @@ def test_generation_is_scored_by_the_pipelines_clip_and_says_so():
     assert result.metrics["fid"] is None and result.remarks["fid"]
 
 
+def test_a_judge_is_shown_every_picture_with_the_number_of_its_sample():
+    pipe, seen = tiny_pipeline(), {}
+
+    def judge(numbers, drawn):
+        for number, picture in zip(numbers, drawn, strict=True):
+            seen[number] = picture
+        return [{"object": [True, number == 2], "all": [number == 2]} for number in numbers]
+
+    result = evaluate_generation(pipe, pictures(), num_prompts=5, seed=4, judge=judge, metrics=["caption_correctness"])
+    assert result.metrics == {"caption_correctness": pytest.approx(0.2)}
+    assert result.remarks["caption_correctness"] == "object 60.0% of 10"
+    drawn = pipe(list(CAPTIONS), seed=4, output_type="pt").images
+    assert list(seen) == list(range(5))
+    torch.testing.assert_close(torch.stack(list(seen.values())), drawn)
+    assert "caption_correctness" not in evaluate_generation(pipe, pictures(), num_prompts=1).metrics
+    with pytest.raises(ValueError, match="'all' statements"):
+        evaluate_generation(pipe, pictures(), num_prompts=1, judge=lambda numbers, drawn: [{}])
+
+
 def test_a_pipeline_without_clip_and_a_set_without_captions():
     pipe = tiny_pipeline(with_clip=False)
     result = evaluate_generation(pipe, pictures(2), metrics=["clip_score", "seconds_per_picture"])

@@ -110,17 +110,21 @@ def test_generate_writes_a_sheet(trained, tmp_path):
         assert picture.size == (68, 134)  # one column, two rows, 2 pixels around each
 
 
-def test_a_pipeline_is_scored_by_the_judge(trained, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    """The folder of an untrained judge."""
     from emoji.judge import Judge, JudgeConfig, object_classes
 
     groups = ["animals & nature", "food & drink", "smileys & emotion"]
-    styles = ["fluent-3d", "noto"]
-    Judge(JudgeConfig(names=object_classes(groups, styles), styles=styles, width=8)).save_pretrained(
-        tmp_path / "judge"
-    )
+    styles, folder = ["fluent-3d", "noto"], tmp_path_factory.mktemp("judge")
+    Judge(JudgeConfig(names=object_classes(groups, styles), styles=styles, width=8)).save_pretrained(folder)
+    return folder
+
+
+def test_a_pipeline_is_scored_by_the_judge(trained, judge, tmp_path, capsys):
     run_script(
         "emoji/score.py",
-        *(str(trained / "dalle" / "pipeline"), "--judge", str(tmp_path / "judge"), "--num_prompts", "2"),
+        *(str(trained / "dalle" / "pipeline"), "--judge", str(judge), "--num_prompts", "2"),
         *("--best_of", "1", "2", "--output", str(tmp_path / "scores.json")),
     )
     assert "best of 2" in capsys.readouterr().out
@@ -135,14 +139,16 @@ def test_generate_says_what_is_wrong_with_a_prompt(trained, capsys):
     assert "prompt is empty" in capsys.readouterr().err
 
 
-def test_a_pipeline_is_measured_on_emoji_scenes(trained, tmp_path, capsys):
+def test_a_pipeline_is_measured_on_emoji_scenes(trained, judge, tmp_path, capsys):
     output = tmp_path / "measured.json"
     run_script(
         "emoji/evaluate.py",
         *(str(trained / "dalle" / "pipeline"), "--num_images", "4", "--num_prompts", "2", "--output", str(output)),
+        *("--judge", str(judge)),
     )
     reconstruction, generation = json.loads(output.read_text())
     assert reconstruction["metrics"]["psnr"] > 0 and generation["metrics"]["clip_score"] is not None
+    assert 0 <= generation["metrics"]["caption_correctness"] <= 1
     assert "codebook usage" in capsys.readouterr().out
 
 

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from mosaics.evaluation.arguments import check_counts, check_names, require_torchmetrics
 from mosaics.evaluation.clip_score import ClipScore
+from mosaics.evaluation.correctness import CaptionCorrectness, Judge
 from mosaics.evaluation.networks import FeatureNetworks, PictureMetrics
 from mosaics.evaluation.reconstruction import read_pictures_of
 from mosaics.evaluation.result import EvaluationResult, Measured
@@ -18,7 +19,8 @@ from mosaics.pipelines.many_pictures import PICTURES_TOGETHER, draw_many, is_tex
 FRECHET_METRICS = ("fid", "frechet_efficientnet_lite0")
 CLIP_METRICS = ("clip_score", "clip_score_real")
 SPEED_METRICS = ("seconds_per_picture", "candidates_per_second")
-GENERATION_METRICS = (*FRECHET_METRICS, *CLIP_METRICS, *SPEED_METRICS)
+CORRECTNESS = "caption_correctness"
+GENERATION_METRICS = (*FRECHET_METRICS, *CLIP_METRICS, CORRECTNESS, *SPEED_METRICS)
 
 
 @torch.no_grad()
@@ -32,6 +34,7 @@ def evaluate_generation(
     metrics: Sequence[str] | None = None,
     networks: FeatureNetworks | None = None,
     clip: tuple[Any, Any] | None = None,
+    judge: Judge | None = None,
     name: str = "data set",
     progress_bar: bool = False,
     **sampling: Any,
@@ -45,10 +48,13 @@ def evaluate_generation(
         num_prompts: Pictures drawn, each for its own sample; the Frechet distances are to the same samples' pictures.
         num_candidates: Candidates drawn for each; the best is measured.
         seed: Seed of the pictures.
-        metrics: Names of `GENERATION_METRICS`; all by default.
+        metrics: Names of `GENERATION_METRICS`; by default all, `caption_correctness` with a `judge`.
         networks: Where the feature networks of the Frechet distances are.
         clip: A `CLIPModel` and its processor ([`mosaics.pipelines.reranking.load_clip`]) to score with; by default the
             pipeline's own, which may have chosen the pictures itself.
+        judge: Reads off the pictures whether they show what their captions say: a function from the numbers of samples
+            and their pictures `(B, C, H, W)` in [0, 1] to, for each, a mapping from the kinds of statements that its
+            caption makes to whether the picture bears each out, with `"all"`, whether it bears out all.
         name: What to call the data set in the result.
         progress_bar: Show one on stderr.
         **sampling: `temperature`, `top_k`, `top_p`, `batch_size`, `guidance_scale`.
@@ -63,24 +69,28 @@ def evaluate_generation(
     require_torchmetrics()
     check_counts(num_prompts=num_prompts, num_candidates=num_candidates)
     wanted = check_names(metrics, GENERATION_METRICS)
+    if metrics is None and judge is None:
+        wanted = [name for name in wanted if name != CORRECTNESS]
     batches, count = read_pictures_of(dataset, num_prompts, max(1, PICTURES_TOGETHER // num_candidates))
     device = torch.device(pipe._execution_device)
     frechet = PictureMetrics(_frechet_metrics(wanted, networks or FeatureNetworks(), device))
     scores = {
         name: PictureMetrics({name: partial(ClipScore, pipe, clip)} if name in wanted else {}) for name in CLIP_METRICS
     }
+    correctness = PictureMetrics({CORRECTNESS: partial(CaptionCorrectness, judge)} if CORRECTNESS in wanted else {})
     watch, first = Stopwatch(device), 0
     for batch in tqdm(batches, unit=" batches", disable=not progress_bar):
         real = batch["pixel_values"].to(device)
         asked = _requests(pipe, batch)
         draw = partial(_draw, pipe, dict(enumerate(asked, start=first)), num_candidates, seed, sampling)
         drawn = watch.time(draw, len(asked)).to(device)
+        correctness.update(drawn, range(first, first + len(asked)))
         first += len(asked)
         frechet.update(real, drawn)
         scores["clip_score"].update(drawn, asked)
         scores["clip_score_real"].update(real, asked)
     result = EvaluationResult("generation", str(getattr(pipe, "name_or_path", type(pipe).__name__)), name, count)
-    for group in (frechet, *scores.values()):
+    for group in (frechet, *scores.values(), correctness):
         group.record(result)
     if num_candidates > 1 and clip is None and result.metrics.get("clip_score") is not None:
         result.remarks["clip_score"] = "of the CLIP that also chose the candidates"

@@ -42,6 +42,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "images_per_second": Metric("speed", "images/s", "higher"),
         "clip_score": Metric("CLIP score", "cosine", "higher"),
         "clip_score_real": Metric("CLIP score of the real pictures", "cosine", ""),
+        "caption_correctness": Metric("captions drawn right", "share", "higher"),
         "seconds_per_picture": Metric("time for a picture", "s", "lower"),
         "candidates_per_second": Metric("speed", "candidates/s", "higher"),
     }
