@@ -1,16 +1,16 @@
-"""The transformer of ruDALL-E's version 3, written as functions of a state dict with its key names."""
+"""The transformer of ruDALL-E, versions 2 and 3, written as functions of a state dict with its key names."""
 
 import torch
 import torch.nn.functional as F
 
-WIDTH, HEADS, LAYERS, TEXT_LENGTH, TEXT_VOCAB, IMAGE_VOCAB = 48, 4, 4, 6, 20, 16
+WIDTH, HEADS, LAYERS, TEXT_LENGTH, TEXT_VOCAB, IMAGE_VOCAB = 48, 4, 4, 12, 60, 40
 
 
 class RuDalleReference:
-    """Random weights in the layout of `pytorch_model_v3.bin`, and what they compute."""
+    """Random weights in the layout of `pytorch_model_v3.bin` or of `pytorch_model_v2.bin`, and what they compute."""
 
-    def __init__(self, grid: int = 12):
-        self.grid = grid
+    def __init__(self, version: int = 3, grid: int = 12):
+        self.version, self.grid = version, grid
         self.trace: list[torch.Tensor] = []  # what the layers gave
         self.generator = torch.Generator().manual_seed(2)
         sizes = {
@@ -33,7 +33,7 @@ class RuDalleReference:
             self._linear(f"{name}.mlp.dense_h_to_4h", WIDTH, 4 * WIDTH)
             self._linear(f"{name}.mlp.dense_4h_to_h", 4 * WIDTH, WIDTH)
         for kind in ("row", "col", "conv"):
-            self.state[f"transformer.{kind}_mask"] = self.mask(kind)
+            self.state[f"transformer.{kind}_mask"] = self.mask(kind, wrap=version == 2)
 
     def _normal(self, *shape: int, scale: float) -> torch.Tensor:
         return scale * torch.randn(shape, generator=self.generator)
@@ -46,7 +46,7 @@ class RuDalleReference:
         self.state[f"{name}.weight"] = 1 + self._normal(WIDTH, scale=0.3)
         self.state[f"{name}.bias"] = self._normal(WIDTH, scale=0.3)
 
-    def mask(self, kind: str, wrap: bool = False) -> torch.Tensor:
+    def mask(self, kind: str, wrap: bool) -> torch.Tensor:
         """Whether query (row) sees key (column), cell by cell; `wrap` gives the masks of version 2."""
         length = TEXT_LENGTH + self.grid**2
         mask = torch.ones(length, length, dtype=torch.bool).tril()
@@ -82,9 +82,15 @@ class RuDalleReference:
         return self.linear(f"{name}.dense", (scores.softmax(dim=-1) @ value).transpose(1, 2).reshape(x.shape))
 
     def logits(self, texts: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """(B, T) text and (B, N) image tokens to the logits (B, T + N, all tokens); text id 0 is a pad."""
+        """(B, T) text and (B, N) image tokens to the logits (B, T + N, all tokens); text id 0 is a pad.
+
+        Version 2 puts a bos token before the text, so that there are (B, T + 1 + N, all tokens).
+        """
         texts = torch.where(texts == 0, torch.arange(TEXT_LENGTH) + TEXT_VOCAB, texts)
-        texts = self.state["text_embeddings.weight"][texts] + self.state["text_pos_embeddings.weight"][:TEXT_LENGTH]
+        if self.version == 2:  # the masks stay where they are
+            texts = F.pad(texts, (1, 0), value=2)
+        places = self.state["text_pos_embeddings.weight"][: texts.shape[1]]
+        texts = self.state["text_embeddings.weight"][texts] + places
         place = torch.arange(images.shape[1])
         rows = self.state["image_row_embeddings.weight"][place // self.grid]
         images = self.state["image_embeddings.weight"][images] + rows

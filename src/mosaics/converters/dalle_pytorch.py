@@ -17,13 +17,11 @@ Between `fn.norm` and a layer stand as many `fn.` as it has wrappers, which says
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import PreTrainedTokenizerFast
 
 from mosaics.converters.dalle_pytorch_vae import is_dalle_pytorch_vae, saved_weights, vae_part
 from mosaics.converters.errors import KeyMismatchError, UnsupportedVariantError
@@ -31,11 +29,10 @@ from mosaics.converters.foreign_files import ForeignFile
 from mosaics.converters.formats import Conversion, ConvertedPart, ForeignFormat, weight_files
 from mosaics.converters.key_ledger import SAME, KeyLedger, Layout
 from mosaics.converters.openai_dvae import openai_dvae_part
-from mosaics.converters.pipeline_folder import write_dalle_pipeline
+from mosaics.converters.pipeline_folder import id_of_codebook, use_of_pipeline, write_dalle_pipeline
 from mosaics.converters.taming import only_file, taming_vqgan
 from mosaics.converters.text_tokenizers import find_tokenizer
 from mosaics.converters.vqgan_keys import DEFAULT_IMAGE_SIZE
-from mosaics.models.codebook_identity import codebook_id
 from mosaics.models.dalle.dalle_pytorch import DallePytorchTransformer, DallePytorchTransformerConfig
 from mosaics.models.dalle.dalle_pytorch.attention_types import ATTENTION_TYPES
 
@@ -94,14 +91,20 @@ class DallePytorchFormat(ForeignFormat):
             transformer = DallePytorchTransformer(config)
         parts = [ConvertedPart(transformer, ledger, subfolder="transformer"), tokenizer_part]
         tokenizer = find_tokenizer(files, config.max_text_length, config.text_vocab_size)
+        image_tokenizer = type(tokenizer_part.model).__name__
         left_out = {name: "state of training" for name in TRAINING_STATE if file.content.get(name) is not None}
-        return Conversion(
-            parts,
-            write_others=_write_others(tokenizer, type(tokenizer_part.model).__name__),
-            left_out=left_out,
-            use="" if tokenizer is not None else _use(type(tokenizer_part.model).__name__),
-            is_pipeline=tokenizer is not None,
-        )
+        conversion = Conversion(parts, left_out=left_out)
+        if tokenizer is None:
+            conversion.use = _use(image_tokenizer)
+        else:
+            conversion.write_others = partial(
+                write_dalle_pipeline,
+                tokenizer=tokenizer,
+                image_tokenizer=image_tokenizer,
+                transformer="DallePytorchTransformer",
+            )
+            conversion.use, conversion.is_pipeline = use_of_pipeline(), True
+        return conversion
 
 
 def _is_dalle_pytorch(weights: Mapping[str, torch.Tensor]) -> bool:
@@ -159,8 +162,6 @@ def _config(
             f"{file.path}: {qkv!r} has {ledger.shape(qkv)[0]} rows, not 3 * heads * dim_head = 3 * {heads} * "
             f"{head_size}."
         )
-    holder = nn.Module()
-    holder.codebook = codebook
     return DallePytorchTransformerConfig(
         hidden_size=hidden_size,
         num_hidden_layers=layers,
@@ -179,7 +180,7 @@ def _config(
         attention_dropout=settings.get("attn_dropout", 0.0),
         feed_forward_dropout=settings.get("ff_dropout", 0.0),
         image_loss_weight=settings.get("loss_img_weight", 7),
-        codebook_id=codebook_id(holder),
+        codebook_id=id_of_codebook(codebook),
     )
 
 
@@ -266,15 +267,6 @@ def _layer_target(key: str) -> str | None:
         if found := pattern.fullmatch(inner):
             return f"layers.{layer}.{name.format(*found.groups(), branch=branch)}"
     return None
-
-
-def _write_others(tokenizer: PreTrainedTokenizerFast | None, image_tokenizer: str) -> Callable[[Path], None]:
-    def write(folder: Path) -> None:
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder / "tokenizer")
-            write_dalle_pipeline(folder, tokenizer, image_tokenizer, transformer="DallePytorchTransformer")
-
-    return write
 
 
 def _use(image_tokenizer: str) -> str:

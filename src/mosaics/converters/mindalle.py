@@ -12,13 +12,12 @@ r"""minDALL-E (https://github.com/kakaobrain/minDALL-E), the unpacked archive, t
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from tokenizers import CharBPETokenizer
-from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from mosaics.converters.checkpoints import entry, nested_weights, read_yaml_files
@@ -32,10 +31,9 @@ from mosaics.converters.errors import (
 from mosaics.converters.foreign_files import ForeignFile
 from mosaics.converters.formats import Conversion, ConvertedPart, ForeignFormat, weight_files
 from mosaics.converters.key_ledger import KeyLedger
-from mosaics.converters.pipeline_folder import write_dalle_pipeline
+from mosaics.converters.pipeline_folder import check_codes, id_of_codebook, use_of_pipeline, write_dalle_pipeline
 from mosaics.converters.taming import taming_vqgan
 from mosaics.converters.vqgan_keys import DEFAULT_IMAGE_SIZE, TAMING, codebook_of, is_vqgan
-from mosaics.models.codebook_identity import codebook_id
 from mosaics.models.dalle import DalleTransformer, DalleTransformerConfig
 
 HEADS = 24  # what its program assumes unless config.yaml says otherwise
@@ -78,17 +76,9 @@ class MinDalleFormat(ForeignFormat):
         vqgan_ledger, vqgan = taming_vqgan(
             first, nested_weights(first, "state_dict"), DEFAULT_IMAGE_SIZE if image_size is None else image_size
         )
-        holder = nn.Module()
-        holder.codebook = codebook_of(vqgan_ledger, vqgan.config)
         ledger = KeyLedger(nested_weights(second, "state_dict"), source=second.name)
-        config = _config(ledger, settings, tokenizer, codebook_id(holder))
-        if (config.image_vocab_size, config.image_grid_size) != (vqgan.config.num_embeddings, vqgan.config.grid_size):
-            raise KeyMismatchError(
-                f"{second.name} draws {config.image_grid_size} x {config.image_grid_size} codes of "
-                f"{config.image_vocab_size}; {first.name} has {vqgan.config.grid_size} x {vqgan.config.grid_size} of "
-                f"{vqgan.config.num_embeddings} (pictures of {vqgan.config.image_size} pixels): they do not belong "
-                "together."
-            )
+        config = _config(ledger, settings, tokenizer, id_of_codebook(codebook_of(vqgan_ledger, vqgan.config)))
+        check_codes(config, second.name, vqgan.config, first.name)
         _move(ledger, config)
         with torch.device("meta"):
             transformer = DalleTransformer(config)
@@ -96,7 +86,8 @@ class MinDalleFormat(ForeignFormat):
             ConvertedPart(transformer, ledger, subfolder="transformer"),
             ConvertedPart(vqgan, vqgan_ledger, subfolder="dvae"),
         ]
-        return Conversion(parts, write_others=_write_others(tokenizer), is_pipeline=True)
+        write_others = partial(write_dalle_pipeline, tokenizer=tokenizer, image_tokenizer="VQGAN")
+        return Conversion(parts, write_others=write_others, use=use_of_pipeline(), is_pipeline=True)
 
 
 def _is_second_stage(weights: Mapping[str, torch.Tensor]) -> bool:
@@ -218,11 +209,3 @@ def _only_named(files: Sequence[ForeignFile], ending: str) -> ForeignFile:
         given = ", ".join(str(file.path) for file in found) or "none"
         raise MissingSourceError(f"one file *{ending} of the tokenizer is needed, got {given}.")
     return found[0]
-
-
-def _write_others(tokenizer: PreTrainedTokenizerFast) -> Callable[[Path], None]:
-    def write(folder: Path) -> None:
-        tokenizer.save_pretrained(folder / "tokenizer")
-        write_dalle_pipeline(folder, tokenizer=tokenizer, image_tokenizer="VQGAN")
-
-    return write

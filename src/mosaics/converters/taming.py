@@ -1,6 +1,7 @@
 """Checkpoints of taming-transformers' VQGAN, and of those who took its code: minDALL-E, ruDALL-E, LlamaGen."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -34,20 +35,19 @@ class TamingVQGANFormat(ForeignFormat):
 
     def recognizes(self, files: Sequence[ForeignFile]) -> bool:
         """Whether the only weights are those of a VQGAN, alone or inside of a transformer's checkpoint."""
-        weights = [nested_weights(file, "state_dict") for file in weight_files(files)]
+        weights = [taming_weights(file) for file in weight_files(files)]
         return bool(weights) and all(is_vqgan(held, TAMING) or _is_net2net(held) for held in weights)
 
     def convert(self, files: Sequence[ForeignFile]) -> Conversion:
         """The tensors under diffusers' names."""
         file = only_file(files, self.name)
-        weights = nested_weights(file, "state_dict")
+        weights = taming_weights(file)
         if _is_net2net(weights):
             raise UnsupportedVariantError(
                 f"{file.path} is a transformer over the codes of a VQGAN, given classes, pictures or nothing: no "
                 "transformer of Mosaics is like it. Give the checkpoint of its first stage, the VQGAN, alone."
             )
-        image_size = entry(read_yaml_files(files), "model", "params", "ddconfig", "resolution")
-        ledger, model = taming_vqgan(file, weights, DEFAULT_IMAGE_SIZE if image_size is None else image_size)
+        ledger, model = taming_vqgan(file, weights, configured_image_size(files))
         return Conversion([ConvertedPart(model, ledger)])
 
 
@@ -76,6 +76,20 @@ class LlamaGenVQFormat(ForeignFormat):
         return Conversion([ConvertedPart(move_vqgan(ledger, config, LLAMAGEN), ledger)])
 
 
+def taming_weights(file: ForeignFile) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint; of ruDALL-E's decoder over wavelets without the `model.` before their names."""
+    weights = nested_weights(file, "state_dict")
+    if "model.quant_conv.weight" not in weights:
+        return weights
+    return {key.removeprefix("model."): tensor for key, tensor in weights.items()}
+
+
+def configured_image_size(files: Sequence[ForeignFile]) -> Any:
+    """The size of pictures that a model.yaml among the files gives, whatever it is; 256 without one."""
+    image_size = entry(read_yaml_files(files), "model", "params", "ddconfig", "resolution")
+    return DEFAULT_IMAGE_SIZE if image_size is None else image_size
+
+
 def taming_vqgan(file: ForeignFile, weights: dict[str, torch.Tensor], image_size: int):
     """The ledger of a VQGAN under taming's names, every tensor moved, and the model on the meta device.
 
@@ -89,8 +103,9 @@ def taming_vqgan(file: ForeignFile, weights: dict[str, torch.Tensor], image_size
         )
     if ledger.keys("decoder.post_quant_conv."):
         raise UnsupportedVariantError(
-            f"{file.path} has ruDALL-E's decoder over wavelets (tensors 'decoder.post_quant_conv.*'), which no model "
-            "of Mosaics has. Give vqgan.gumbelf8-sber.model.ckpt, with the same codes."
+            f"{file.path} has ruDALL-E's decoder over wavelets (tensors 'decoder.post_quant_conv.*'), which draws "
+            "pictures of twice the size that its encoder reads; no image tokenizer of Mosaics does. Give "
+            "vqgan.gumbelf8-sber.model.ckpt, with the same codes."
         )
     if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
         raise ConversionError(

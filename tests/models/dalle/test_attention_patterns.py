@@ -22,6 +22,10 @@ def allowed_keys(pattern: str, query: int, text_length: int, grid: int, kernel: 
         image = {
             grid * r + c for r in range(grid) for c in range(grid) if abs(r - row) <= half and abs(c - column) <= half
         }
+    elif pattern == "torus":
+        row, column = divmod(q, grid)
+        steps = range(-half, half + 1)
+        image = {grid * ((row + a) % grid) + (column + b) % grid for a in steps for b in steps}
     else:
         image = {q - back for back in range(half + 1)}
         image |= {q - (grid * a + b) for a in range(1, half + 1) for b in range(-half, half + 1)}
@@ -47,7 +51,7 @@ def test_the_sizes_of_the_papers_patterns():
     for pattern in ATTENTION_PATTERNS:
         mask = may_attend(pattern, position[-1:, None], position, text_length=256, grid_size=32, kernel_size=11)
         last[pattern] = int(mask.sum()) - 256
-    assert last == {"row": 33, "column": 32, "conv": 61, "full": 1024, "window": 36}
+    assert last == {"row": 33, "column": 32, "conv": 61, "full": 1024, "window": 36, "torus": 121}
     assert conv_offsets(32, 11)[-1] == 5 * 32 + 5
     assert len(conv_offsets(8, 11)) == 46  # on a narrow grid offsets coincide
 
@@ -61,10 +65,12 @@ def test_the_papers_rule():
     assert paper_patterns(2) == ("row", "conv")  # the last layer is convolutional whatever its number
 
 
+@pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("pattern", ATTENTION_PATTERNS)
-def test_the_output_depends_on_the_allowed_keys_and_on_no_others(pattern, implementation):
-    model = tiny_dalle(num_hidden_layers=1, attention_patterns=[pattern], image_grid_size=5, max_text_length=4)
+def test_the_output_depends_on_the_allowed_keys_and_on_no_others(pattern, implementation, shifted):
+    fields = {"image_grid_size": 5, "max_text_length": 4 + shifted, "shifted_patterns": shifted}
+    model = tiny_dalle(num_hidden_layers=1, attention_patterns=[pattern], **fields)
     model.set_attn_implementation(implementation)
     length = 4 + 25
     hidden = torch.randn(1, length, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -76,7 +82,8 @@ def test_the_output_depends_on_the_allowed_keys_and_on_no_others(pattern, implem
 
 
 def test_image_logits_do_not_depend_on_the_tokens_they_predict_or_on_later_ones():
-    model = tiny_dalle(num_hidden_layers=5, attention_patterns=list(ATTENTION_PATTERNS))
+    patterns = list(ATTENTION_PATTERNS)
+    model = tiny_dalle(num_hidden_layers=len(patterns), attention_patterns=patterns)
     text = torch.randint(1, 300, (1, 12), generator=torch.Generator().manual_seed(0))
     indices = torch.randint(32, (1, 4, 4), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

@@ -65,14 +65,16 @@ def cached_logits(model, text, indices, given: int = 0) -> torch.Tensor:
     logits = []
     for position in range(given, COUNT):
         logits.append(decoder.logits(hidden))
-        hidden = decoder.step(tokens[:, :, position].flatten(), position)
+        if position + 1 < COUNT:
+            hidden = decoder.step(tokens[:, :, position].flatten(), position)
     return torch.stack(logits, dim=1)
 
 
 @pytest.mark.parametrize("patterns", PATTERN_SETS, ids=lambda patterns: "-".join(dict.fromkeys(patterns)))
 @pytest.mark.parametrize("given", [0, GRID, 3 * GRID])
-def test_cached_logits_equal_uncached_ones(patterns, given):
-    model = dalle(patterns)
+@pytest.mark.parametrize("shifted", [False, True])
+def test_cached_logits_equal_uncached_ones(patterns, given, shifted):
+    model = dalle(patterns, shifted_patterns=shifted)
     text, indices = texts(), codes(2, 5)
     with torch.no_grad():
         expected = model(text.repeat_interleave(5, dim=0), indices.flatten(end_dim=1)).image_logits[:, given:]
@@ -124,8 +126,9 @@ def test_cached_logits_equal_uncached_ones_on_other_grids(grid, kernel, qk_norm)
     ids=str,
 )
 @pytest.mark.parametrize("rows", [0, 2])
-def test_generate_equals_naive_sampling_with_the_same_uniforms(arguments, rows):
-    model, text = dalle(), texts()
+@pytest.mark.parametrize("shifted", [False, True])
+def test_generate_equals_naive_sampling_with_the_same_uniforms(arguments, rows, shifted):
+    model, text = dalle(shifted_patterns=shifted), texts()
     uniforms = candidate_uniforms(3, [0, 0, 0, 1, 1, 1], [0, 1, 2] * 2, COUNT)
     prefix = codes(6)[:, :rows] if rows else None
     expected = naive_generate(model, text, uniforms, prefix, **arguments)
@@ -228,7 +231,8 @@ def test_tokens_follow_the_distribution_of_the_model():
 def test_caches_have_the_size_of_their_pattern():
     config = dalle().config
     sizes = {name: CACHES[name].num_slots(config) for name in ATTENTION_PATTERNS}
-    assert sizes == {"row": GRID + 1, "column": COUNT, "conv": 2 * GRID + 3, "full": COUNT, "window": 2 * GRID + 3}
+    rings = {"row": GRID + 1, "conv": 2 * GRID + 3, "window": 2 * GRID + 3}
+    assert sizes == {**rings, "column": COUNT, "full": COUNT, "torus": COUNT}
     decoder = Decoder(dalle())
     decoder.read_text(texts())
     decoder.allocate(5)

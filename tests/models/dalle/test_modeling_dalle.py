@@ -9,6 +9,8 @@ from mosaics.models.dalle import DalleTransformer, DalleTransformerConfig
 from mosaics.models.dalle.attention_patterns import ATTENTION_PATTERNS
 from testing_utils import tiny_dalle
 
+EVERY_PATTERN = {"num_hidden_layers": len(ATTENTION_PATTERNS), "attention_patterns": list(ATTENTION_PATTERNS)}
+
 
 def batch(size: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Texts of 12, 9, 6, ... tokens and their 4x4 codes."""
@@ -33,16 +35,17 @@ def test_attention_implementations_agree():
             torch.testing.assert_close(outputs[implementation][field], outputs["eager"][field], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("pattern", ATTENTION_PATTERNS)
-def test_flex_attention_has_the_same_masks(pattern):
-    model = tiny_dalle(num_hidden_layers=1, attention_patterns=[pattern])
+def test_flex_attention_has_the_same_masks(pattern, shifted):
+    model = tiny_dalle(num_hidden_layers=1, attention_patterns=[pattern], shifted_patterns=shifted)
     expected = model.masks.table(pattern)
     mask = create_mask(model.masks.mask_function(pattern), None, None, *expected.shape, device="cpu")
     assert torch.equal(mask[0, 0], expected)
 
 
 def test_eager_and_sdpa_have_equal_gradients():
-    model = tiny_dalle(num_hidden_layers=5, attention_patterns=list(ATTENTION_PATTERNS))
+    model = tiny_dalle(**EVERY_PATTERN)
     gradients = []
     for implementation in ("eager", "sdpa"):
         model.set_attn_implementation(implementation)
@@ -181,7 +184,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_bfloat16_survives_large_activations(implementation):
-    model = tiny_dalle(num_hidden_layers=5, attention_patterns=list(ATTENTION_PATTERNS), initializer_range=2.0)
+    model = tiny_dalle(**EVERY_PATTERN, initializer_range=2.0)
     model = model.to(torch.bfloat16)
     model.set_attn_implementation(implementation)
     output = model(*batch())
@@ -210,12 +213,12 @@ def test_autocast_trains_in_bfloat16_with_a_float32_loss():
 
 
 def test_saving_and_loading_is_bit_equal_and_refills_the_masks(tmp_path):
-    model = tiny_dalle(num_hidden_layers=5, attention_patterns=list(ATTENTION_PATTERNS), codebook_id="abc")
+    model = tiny_dalle(**EVERY_PATTERN, codebook_id="abc", shifted_patterns=True)
     model.save_pretrained(tmp_path)
     loaded = DalleTransformer.from_pretrained(tmp_path)
     assert loaded.config.layer_patterns == ATTENTION_PATTERNS and loaded.config.codebook_id == "abc"
     ours, theirs = dict(model.named_buffers()), dict(loaded.named_buffers())
-    assert list(ours) == ["masks.row", "masks.column", "masks.conv", "masks.window"] == list(theirs)
+    assert list(ours) == ["masks.row", "masks.column", "masks.conv", "masks.window", "masks.torus"] == list(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     with torch.no_grad():
         assert torch.equal(model(*batch()).image_logits, loaded(*batch()).image_logits)
@@ -279,7 +282,8 @@ def test_the_default_configuration_is_the_papers_sequence():
         ({"pad_token_id": 16384}, "pad_token_id must be a text token"),
         ({"conv_kernel_size": 4}, "conv_kernel_size must be odd"),
         ({"attention_patterns": ["row"]}, "one pattern for each of the 8 layers"),
-        ({"attention_patterns": ["rows"] * 8}, "must be of row, column, conv, full, window, got 'rows'"),
+        ({"attention_patterns": ["rows"] * 8}, "must be of row, column, conv, full, window, torus, got 'rows'"),
+        ({"shifted_patterns": True, "max_text_length": 1}, "last of at least 2 text tokens"),
         ({"image_positions": "rotary"}, "image_positions must be one of axial, learned, got 'rotary'"),
         ({"hidden_dropout": 1.0}, "hidden_dropout must be at least 0 and below 1"),
         ({"text_loss_weight": -1.0}, "text_loss_weight must be a finite number of at least 0"),

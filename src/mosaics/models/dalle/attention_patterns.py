@@ -12,13 +12,15 @@ at raster position q sees:
             b = -h..h, h = (k-1)/2. The offset is taken in raster order, so that a column that leaves the row goes on
             in the neighbouring row
     window  the same neighbourhood cut at the edges of the picture; not in the paper, but in ruDALL-E
+    torus   the same neighbourhood on a picture whose opposite edges meet, of which a token sees what comes before it;
+            not in the paper, but in ruDALL-E 2
 """
 
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-ATTENTION_PATTERNS = ("row", "column", "conv", "full", "window")
+ATTENTION_PATTERNS = ("row", "column", "conv", "full", "window", "torus")
 
 
 def paper_patterns(num_layers: int) -> tuple[str, ...]:
@@ -45,6 +47,14 @@ def window_offsets(grid_size: int, kernel_size: int, column: int) -> tuple[int, 
     return tuple(sorted(offset for offset in offsets if offset >= 0))
 
 
+def torus_cells(grid_size: int, kernel_size: int, position: int) -> tuple[int, ...]:
+    """The raster positions of the neighbourhood of a `torus` layer, later ones too; ascending."""
+    reach = (kernel_size - 1) // 2
+    row, column = divmod(position, grid_size)
+    rows, columns = ({(place + step) % grid_size for step in range(-reach, reach + 1)} for place in (row, column))
+    return tuple(sorted(grid_size * r + c for r in rows for c in columns))
+
+
 def may_attend(
     pattern: str,
     query: torch.Tensor,
@@ -65,18 +75,27 @@ def may_attend(
         near = distance <= grid_size
     elif pattern == "column":
         near = distance % grid_size == 0
-    elif pattern == "window":
+    elif pattern in ("window", "torus"):
         reach = (kernel_size - 1) // 2
         query_position, key_position = query - text_length, key - text_length
         rows = query_position // grid_size - key_position // grid_size
         columns = query_position % grid_size - key_position % grid_size
-        near = (rows <= reach) & (columns.abs() <= reach)
+        if pattern == "window":
+            near = (rows <= reach) & (columns.abs() <= reach)
+        else:
+            near = (_around(rows, grid_size) <= reach) & (_around(columns, grid_size) <= reach)
     else:
         reach = (kernel_size - 1) // 2
         near = distance <= reach
         for rows in range(1, reach + 1):
             near = near | ((distance - grid_size * rows).abs() <= reach)
     return (distance >= 0) & (near | (key < text_length))
+
+
+def _around(steps: torch.Tensor, grid_size: int) -> torch.Tensor:
+    """How far apart two rows or columns are that are `steps` apart, the shorter way around."""
+    steps = steps % grid_size
+    return torch.minimum(steps, grid_size - steps)
 
 
 class PatternMasks(nn.Module):
@@ -88,7 +107,7 @@ class PatternMasks(nn.Module):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
-        self.text_length = config.max_text_length
+        self.text_length = config.pattern_start
         self.grid_size = config.image_grid_size
         self.kernel_size = config.conv_kernel_size
         self.sequence_length = config.sequence_length

@@ -7,6 +7,7 @@ columns, and a convolution that reaches h = (k - 1) / 2 rows back, a candidate k
     column  W * W, stored column by column, so that the at most W entries a query reads are adjacent
     conv    h W + h + 1: a ring, of which a query reads the offsets of the pattern
     window  the same ring; a query reads those offsets that lie in the picture
+    torus   W * W, of which a query reads its neighbourhood
     full    W * W
 
 All memory is allocated at once, nothing grows, and what is read at a position is known without looking at the device.
@@ -19,7 +20,7 @@ from bisect import bisect_right
 import torch
 from transformers import PreTrainedConfig
 
-from mosaics.models.dalle.attention_patterns import conv_offsets, window_offsets
+from mosaics.models.dalle.attention_patterns import conv_offsets, torus_cells, window_offsets
 
 
 class PatternCache(ABC):
@@ -170,12 +171,30 @@ class WindowCache(PatternCache):
         return self.keys.index_select(3, slots), self.values.index_select(3, slots)
 
 
+class TorusCache(FullCache):
+    """Every position, of which the neighbourhood is read, across the edges of the picture too."""
+
+    def __init__(self, config: PreTrainedConfig, groups: int, candidates: int, *, dtype, device):
+        super().__init__(config, groups, candidates, dtype=dtype, device=device)
+        self.cells = [
+            torus_cells(config.image_grid_size, config.conv_kernel_size, position)
+            for position in range(config.num_image_tokens)
+        ]
+        self.slots = torch.tensor(self.cells, device=device)
+
+    def visible(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The part of the neighbourhood that comes no later than the position."""
+        slots = self.slots[position, : bisect_right(self.cells[position], position)]
+        return self.keys.index_select(3, slots), self.values.index_select(3, slots)
+
+
 CACHES: dict[str, type[PatternCache]] = {
     "row": RowCache,
     "column": ColumnCache,
     "conv": ConvCache,
     "full": FullCache,
     "window": WindowCache,
+    "torus": TorusCache,
 }
 
 

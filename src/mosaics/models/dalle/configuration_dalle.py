@@ -27,9 +27,12 @@ class DalleTransformerConfig(PreTrainedConfig):
         pad_token_id (`int`, defaults to 0): The text token that stands for "nothing here".
         image_vocab_size (`int`, defaults to 8192): Image tokens: the codebook size K of the image tokenizer.
         image_grid_size (`int`, defaults to 32): Rows, and columns, of the square grid of image tokens.
-        attention_patterns (`list[str]`, *optional*): For each layer `"row"`, `"column"`, `"conv"`, `"full"` or
-            `"window"`; the rule of the paper if not given. See `mosaics.models.dalle.attention_patterns`.
-        conv_kernel_size (`int`, defaults to 11): Side of the neighbourhood of `"conv"` and `"window"` layers; odd.
+        attention_patterns (`list[str]`, *optional*): For each layer `"row"`, `"column"`, `"conv"`, `"full"`,
+            `"window"` or `"torus"`; the rule of the paper if not given. See `mosaics.models.dalle.attention_patterns`.
+        conv_kernel_size (`int`, defaults to 11): Side of the neighbourhood of `"conv"`, `"window"` and `"torus"`
+            layers; odd.
+        shifted_patterns (`bool`, defaults to `False`): The patterns take the last text token for the first token of
+            the picture, so that an image token has the pattern of the position after its own, as in ruDALL-E 2.
         image_positions (`str`, defaults to `"axial"`): How a position of the grid is embedded: `"axial"`, the vector
             of its row plus that of its column, as in the paper, or `"learned"`, a vector of its own.
         qk_norm (`bool`, defaults to `True`): Normalise queries and keys per head (Henry et al. 2020), which bounds the
@@ -61,6 +64,7 @@ class DalleTransformerConfig(PreTrainedConfig):
     image_grid_size: int = 32
     attention_patterns: list[str] | None = None
     conv_kernel_size: int = 11
+    shifted_patterns: bool = False
     image_positions: str = "axial"
     qk_norm: bool = True
     sandwich_norm: bool = False
@@ -84,6 +88,11 @@ class DalleTransformerConfig(PreTrainedConfig):
     def text_length(self) -> int:
         """Positions before the image: the text."""
         return self.max_text_length
+
+    @property
+    def pattern_start(self) -> int:
+        """The stream position that the attention patterns take for the first of the picture."""
+        return self.max_text_length - int(self.shifted_patterns)
 
     @property
     def sequence_length(self) -> int:
@@ -141,6 +150,11 @@ class DalleTransformerConfig(PreTrainedConfig):
         """One known pattern for each layer, and an odd convolution."""
         if self.conv_kernel_size < 1 or self.conv_kernel_size % 2 == 0:
             raise ValueError(f"conv_kernel_size must be odd and at least 1, got {self.conv_kernel_size}.")
+        if self.shifted_patterns and self.max_text_length < 2:
+            raise ValueError(
+                "shifted_patterns takes the last of at least 2 text tokens for an image token, got "
+                f"max_text_length={self.max_text_length}."
+            )
         if self.attention_patterns is None:
             return
         for pattern in self.attention_patterns:

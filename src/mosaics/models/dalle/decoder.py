@@ -29,18 +29,28 @@ def packed(linear: nn.Linear) -> InferenceLinear:
 
 
 class DecoderLayer:
-    """One layer, its keys and values of the text, and its cache."""
+    """One layer, its keys and values of the text, and its cache.
 
-    def __init__(self, layer: nn.Module, dtype: torch.dtype):
+    Args:
+        layer: The layer.
+        dtype: What keys and values are kept in.
+        shift: How many text tokens, the last ones, its pattern takes for the first of the picture. They are cached
+            like image tokens, so that an image token is cached that many positions later.
+    """
+
+    def __init__(self, layer: nn.Module, dtype: torch.dtype, shift: int = 0):
         self.layer = layer
         self.attention = layer.attention
         self.dtype = dtype
+        self.shift = shift
         self.qkv = packed(layer.attention.qkv)
         self.output = packed(layer.attention.output)
         self.up = packed(layer.feed_forward.up)
         self.down = packed(layer.feed_forward.down)
-        self.text_keys: torch.Tensor | None = None  # (G, heads, T, head_size)
+        self.text_keys: torch.Tensor | None = None  # (G, heads, T - shift, head_size)
         self.text_values: torch.Tensor | None = None
+        self.shifted_keys: torch.Tensor | None = None  # (G, heads, shift, head_size), None without a shift
+        self.shifted_values: torch.Tensor | None = None
         self.cache: PatternCache | None = None
 
     def _project(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -58,6 +68,18 @@ class DecoderLayer:
         inner = self.layer.feed_forward.activation(self.up(self.layer.feed_forward_norm(hidden)))
         return hidden + self.layer.feed_forward_output_norm(self.down(inner))
 
+    def allocate(self, cache: PatternCache) -> None:
+        """Takes an empty cache, and puts the text tokens into it that count as image tokens."""
+        self.cache = cache
+        if self.shift:
+            cache.fill(self.shifted_keys[:, :, None], self.shifted_values[:, :, None])
+
+    def select_texts(self, texts: torch.Tensor) -> None:
+        """Makes group g read the text `texts[g]` of those computed."""
+        self.text_keys, self.text_values = self.text_keys[texts], self.text_values[texts]
+        if self.shift:
+            self.shifted_keys, self.shifted_values = self.shifted_keys[texts], self.shifted_values[texts]
+
     def read_text(self, hidden: torch.Tensor) -> torch.Tensor:
         """(P, T, hidden_size): causal attention of whole texts; keeps their keys and values."""
         return self._finish(hidden, self._attend_text(*(part.transpose(1, 2) for part in self._project(hidden))))
@@ -73,7 +95,10 @@ class DecoderLayer:
 
     def _attend_text(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Causal attention of whole texts (P, heads, T, head_size) to (P, T, inner size); keeps keys and values."""
-        self.text_keys, self.text_values = key.contiguous(), value.contiguous()
+        patterned = key.shape[2] - self.shift
+        self.text_keys, self.text_values = (part[:, :, :patterned].contiguous() for part in (key, value))
+        if self.shift:
+            self.shifted_keys, self.shifted_values = key[:, :, patterned:], value[:, :, patterned:]
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=self.attention.scaling)
         return attended.transpose(1, 2).flatten(start_dim=2)
 
@@ -82,6 +107,9 @@ class DecoderLayer:
     ) -> torch.Tensor:
         """Attention of the first n image tokens (G, C or 1, heads, n, head_size) to (G, C or 1, n, inner size)."""
         groups, candidates, _, length, _ = query.shape
+        if self.shift:
+            key = torch.cat([self.shifted_keys[:, None].expand(-1, candidates, -1, -1, -1), key], dim=3)
+            value = torch.cat([self.shifted_values[:, None].expand(-1, candidates, -1, -1, -1), value], dim=3)
         keys = torch.cat([self.text_keys[:, None].expand(-1, candidates, -1, -1, -1), key], dim=3)
         values = torch.cat([self.text_values[:, None].expand(-1, candidates, -1, -1, -1), value], dim=3)
         attended = F.scaled_dot_product_attention(
@@ -100,8 +128,9 @@ class DecoderLayer:
         query, key, value = (
             part.view(groups, candidates, heads, head_size).transpose(1, 2) for part in (query, key, value)
         )
-        self.cache.append(position, key, value)
-        attended = self._attend((query * self.attention.scaling).contiguous(), *self.cache.visible(position))
+        self.cache.append(position + self.shift, key, value)
+        visible = self.cache.visible(position + self.shift)
+        attended = self._attend((query * self.attention.scaling).contiguous(), *visible)
         return attended.transpose(1, 2).reshape(groups * candidates, heads * head_size)
 
     def _attend(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -141,7 +170,8 @@ class Decoder:
         self.position_table = self._position_table()
 
     def _make_layers(self) -> list[DecoderLayer]:
-        return [DecoderLayer(layer, self.dtype) for layer in self.model.layers]
+        shift = self.config.text_length - self.config.pattern_start
+        return [DecoderLayer(layer, self.dtype, shift) for layer in self.model.layers]
 
     def _position_table(self) -> torch.Tensor | None:
         return self.model.image_embedding.position_table()
@@ -153,7 +183,7 @@ class Decoder:
                 pattern,
                 query,
                 key,
-                text_length=self.config.text_length,
+                text_length=self.config.pattern_start,
                 grid_size=self.config.image_grid_size,
                 kernel_size=self.config.conv_kernel_size,
             )
@@ -180,14 +210,13 @@ class Decoder:
     def select_texts(self, texts: torch.Tensor) -> None:
         """Makes group g read the text `texts[g]` of those computed, so that groups may share one."""
         for layer in self.layers:
-            layer.text_keys, layer.text_values = layer.text_keys[texts], layer.text_values[texts]
+            layer.select_texts(texts)
 
     def allocate(self, candidates: int) -> None:
         """Empty caches for `candidates` candidates of each group."""
         for layer in self.layers:
-            layer.cache = self.caches[layer.attention.pattern](
-                self.config, len(layer.text_keys), candidates, dtype=self.dtype, device=self.device
-            )
+            cache = self.caches[layer.attention.pattern]
+            layer.allocate(cache(self.config, len(layer.text_keys), candidates, dtype=self.dtype, device=self.device))
 
     def read_rows(self, tokens: torch.Tensor) -> torch.Tensor:
         """Computes the given first image tokens (G, C or 1, n); returns the last states (G, C or 1, hidden_size)."""
