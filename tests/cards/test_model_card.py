@@ -178,4 +178,6 @@ def test_tokens_are_blacked_out():
 def test_the_card_counts_every_parameter():
     pipe = tiny_pipeline(with_clip=False)
     number = sum(p.numel() for model in (pipe.transformer, pipe.dvae) for p in model.parameters())
-    assert f"{number:,} parameters" in model_card(pipe, "user/x").text
+    card = model_card(pipe, "user/x").text
+    assert f"{number:,} parameters" in card
+    assert "num_candidates" not in card  # nothing chooses among several

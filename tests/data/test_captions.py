@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mosaics.data.captions import CaptionError, read_caption, tokenize, train_tokenizer
@@ -75,6 +75,16 @@ def test_dropout_changes_the_ids_but_never_the_text(tokenizer):
 
 def test_dropout_of_almost_nothing_is_the_usual_encoding(tokenizer):
     texts = [*CAPTIONS, "a 🦁 on blue", "unseen words, here"]
+    assert torch.equal(tokenize(tokenizer, texts, bpe_dropout=1e-12), tokenize(tokenizer, texts))
+
+
+@pytest.mark.parametrize("unknown", [{}, {"unk_token": "?"}, {"unk_token": "?", "fuse_unk": True}], ids=str)
+def test_dropout_encodes_characters_that_no_token_has_as_the_library_does(unknown):
+    vocabulary = {"<pad>": 0, "?": 1, "a": 2, "b": 3, "ab": 4}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", "b")], **unknown))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", model_max_length=12)
+    texts = ["abxyab", "axx yx", "axb ba", "xyzb", "ab ab"]
     assert torch.equal(tokenize(tokenizer, texts, bpe_dropout=1e-12), tokenize(tokenizer, texts))
 
 

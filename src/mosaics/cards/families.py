@@ -224,10 +224,11 @@ def _summary_of_dalle_pipeline(pipe: Any) -> str:
 
 
 def _use_dalle_pipeline(pipe: Any, repo_id: str) -> str:
+    candidates = "" if pipe.clip is None else "num_candidates=4, "  # there is nothing to choose with
     return (
         "from mosaics import DallePipeline\n\n"
         f'pipe = DallePipeline.from_pretrained("{repo_id}")\n'
-        'pipe("a lion on a blue background", num_candidates=4, seed=0).images[0].save("lion.png")\n'
+        f'pipe("a lion on a blue background", {candidates}seed=0).images[0].save("lion.png")\n'
     )
 
 

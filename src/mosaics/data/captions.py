@@ -240,6 +240,7 @@ class _DropoutEncoder:
         if model.get("type") != "BPE" or self.backend.pre_tokenizer is None:
             raise ValueError("BPE dropout needs a byte-pair encoding tokenizer with a pre-tokenizer.")
         self.vocabulary = model["vocab"]
+        self.unknown, self.fuse_unknown = self.vocabulary.get(model.get("unk_token")), model.get("fuse_unk", False)
         pairs = (tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"])
         self.ranks = {pair: rank for rank, pair in enumerate(pairs)}
 
@@ -248,7 +249,15 @@ class _DropoutEncoder:
         if self.backend.normalizer is not None:
             text = self.backend.normalizer.normalize_str(text)
         words = self.backend.pre_tokenizer.pre_tokenize_str(text) if text else []
-        return [self.vocabulary[piece] for word, _ in words for piece in self._merge(list(word), probability, source)]
+        return [number for word, _ in words for number in self._ids(self._merge(list(word), probability, source))]
+
+    def _ids(self, pieces: list[str]) -> list[int]:
+        """Ids of the pieces of a word; an unknown one has the unknown token's, or none if there is no such token."""
+        ids = [self.vocabulary.get(piece, self.unknown) for piece in pieces]
+        repeats = [self.fuse_unknown and before == after == self.unknown for before, after in itertools.pairwise(ids)]
+        return [
+            number for number, again in zip(ids, [False, *repeats], strict=False) if number is not None and not again
+        ]
 
     def _merge(self, pieces: list[str], probability: float, source: random.Random) -> list[str]:
         """Merges the best-ranked pair that survives the dropout, until none does (algorithm 1 of the paper)."""
