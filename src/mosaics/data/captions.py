@@ -249,15 +249,19 @@ class _DropoutEncoder:
         if self.backend.normalizer is not None:
             text = self.backend.normalizer.normalize_str(text)
         words = self.backend.pre_tokenizer.pre_tokenize_str(text) if text else []
-        return [number for word, _ in words for number in self._ids(self._merge(list(word), probability, source))]
+        return [
+            number for word, _ in words for number in self._ids(self._merge(self._known(word), probability, source))
+        ]
+
+    def _known(self, word: str) -> list[str]:
+        """The characters of a word; without a token for unknown ones, only those that are tokens."""
+        return [character for character in word if self.unknown is not None or character in self.vocabulary]
 
     def _ids(self, pieces: list[str]) -> list[int]:
-        """Ids of the pieces of a word; an unknown one has the unknown token's, or none if there is no such token."""
+        """Ids of the pieces of a word; those without a token have the unknown one, fused ones a single one."""
         ids = [self.vocabulary.get(piece, self.unknown) for piece in pieces]
         repeats = [self.fuse_unknown and before == after == self.unknown for before, after in itertools.pairwise(ids)]
-        return [
-            number for number, again in zip(ids, [False, *repeats], strict=False) if number is not None and not again
-        ]
+        return [number for number, again in zip(ids, [False, *repeats], strict=False) if not again]
 
     def _merge(self, pieces: list[str], probability: float, source: random.Random) -> list[str]:
         """Merges the best-ranked pair that survives the dropout, until none does (algorithm 1 of the paper)."""
