@@ -2,6 +2,7 @@
 """Measures how often a pipeline draws what the caption says, by the judge, for the best of N candidates by CLIP.
 
     python examples/emoji/score.py outputs/emoji/dalle/pipeline --best_of 1 8 64 --num_prompts 500
+    python examples/emoji/score.py --scenes '{"mix": {"object": 1}, "named_style": 1}'  # captions with a style
 
 The prompts are captions of held-out scenes, drawn by a fixed hash; candidate i of prompt p has the seed p * 10000 + i.
 Beside every score stands what the judge reads right on the real pictures of the same scenes.
@@ -37,6 +38,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--judge", default="outputs/emoji/judge", help="Folder that train_judge.py wrote.")
     parser.add_argument("--split", default="test", choices=("test", "test_concepts"), help="Which held-out scenes.")
     parser.add_argument("--num_prompts", type=int, default=500, help="Held-out captions to draw (500).")
+    parser.add_argument(
+        "--scenes", type=json.loads, default={}, help="Arguments of EmojiScenes before the recipe's, as JSON."
+    )
     parser.add_argument("--best_of", type=int, nargs="+", default=[1, 8], help="Numbers of candidates (1 8).")
     parser.add_argument("--temperature", type=float, help="Below 1: safer, less varied; the model's own if not given.")
     parser.add_argument("--top_p", type=float, help="Draw from the most likely codes that hold this probability.")
@@ -89,7 +93,7 @@ def read_scene(judge: Judge, item: dict, candidates: list[tuple], best_of: list[
 
 def main() -> None:
     arguments = parse_arguments()
-    scenes = recipe_scenes(arguments.split, arguments.num_prompts)
+    scenes = recipe_scenes(arguments.split, arguments.num_prompts, **arguments.scenes)
     pipe = DallePipeline.from_pretrained(arguments.pipeline or default_checkpoint())
     pipe.set_progress_bar_config(disable=True)
     judge = Judge.from_pretrained(arguments.judge).eval()
@@ -108,7 +112,9 @@ def main() -> None:
     print(table(scores))
     if arguments.output is not None:
         shares = {row: {name: sum(v) / len(v) for name, v in names.items()} for row, names in scores.items()}
-        arguments.output.write_text(json.dumps({"split": arguments.split, **sampling, "shares": shares}, indent=2))
+        arguments.output.write_text(
+            json.dumps({"split": arguments.split, "scenes": arguments.scenes, **sampling, "shares": shares}, indent=2)
+        )
 
 
 if __name__ == "__main__":
