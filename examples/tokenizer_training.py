@@ -1,4 +1,4 @@
-"""The stage 1 of VQ-VAE and VQ-VAE-2: what `train_vqvae.py` and `train_vqvae2.py` have in common."""
+"""Stage 1: what tokenizers are trained on, and the training that `train_vqvae.py` and `train_vqvae2.py` share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

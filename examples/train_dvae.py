@@ -21,6 +21,7 @@ from mosaics.data import load_eval_data, load_train_data
 from mosaics.evaluation.lpips import LPIPS, load_lpips
 from mosaics.models.dvae import DiscreteVAEImageProcessor
 from mosaics.training import TrainingConfig, TrainingRun, config_from_settings, cosine_anneal, parse_arguments
+from tokenizer_training import TokenizerArguments
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "emoji" / "dvae.yaml"
 FREQUENT_SHARE = 0.005  # of all features: those of flat backgrounds
@@ -28,20 +29,9 @@ FREQUENT_SHARE = 0.005  # of all features: those of flat backgrounds
 
 @strict
 @dataclass
-class Arguments:
-    """What to train on, and the objective."""
+class Arguments(TokenizerArguments):
+    """What to train on, the network, and the objective."""
 
-    dataset: str = field(
-        default="emoji", metadata={"help": '"emoji", or an image folder, parquet file, webdataset or Hub data set.'}
-    )
-    dataset_options: dict[str, Any] | None = field(
-        default=None, metadata={"help": "More arguments of EmojiScenes or load_captioned_images, as JSON."}
-    )
-    image_size: int = field(default=64, metadata={"help": "Side of the square training pictures in pixels."})
-    eval_split: str | None = field(
-        default=None, metadata={"help": 'Split of --dataset to evaluate on; "test" of a named data set if not given.'}
-    )
-    num_eval_samples: int = field(default=512, metadata={"help": "Held-out samples to evaluate on, at most."})
     model: dict[str, Any] | None = field(
         default=None, metadata={"help": "Fields of DiscreteVAEConfig: a mapping in a recipe, JSON here."}
     )

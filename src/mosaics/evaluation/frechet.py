@@ -112,8 +112,11 @@ def inception_distance(
     if weights is not None and not Path(weights).is_file():
         raise Unavailable(f"Inception's weights are not at {weights} (inception_weights).")
     cached = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
-    packaged = packaged_inception() if weights is None else Path(weights)
-    if packaged is not None and is_packaged_inception(packaged) and (weights is not None or not cached.is_file()):
+    if weights is not None:
+        packaged = Path(weights) if is_packaged_inception(Path(weights)) else None
+    else:
+        packaged = None if cached.is_file() else packaged_inception()
+    if packaged is not None:
         return FrechetDistance(InceptionFeatures(packaged), device)
     if weights is None and not cached.is_file() and not download:
         raise Unavailable(
