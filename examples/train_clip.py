@@ -5,6 +5,8 @@
     accelerate launch examples/train_clip.py --dataset path/or/hub-id --tokenizer outputs/tokenizer
 
 The model is transformers' CLIPModel (https://arxiv.org/abs/2103.00020); it shares the DALL-E transformer's tokenizer.
+"emoji-contrast" are groups of emoji scenes that differ in one statement, so that a batch holds what is hard to tell
+apart; a batch of 12 is then 12 groups.
 """
 
 from dataclasses import dataclass, field
@@ -13,8 +15,11 @@ from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
+from torch.utils.data import default_collate
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel, set_seed
 
+from degradation import degrade
+from emoji.contrast import ContrastScenes
 from emoji.scenes import EmojiScenes
 from mosaics import default_checkpoint
 from mosaics.data import load_eval_data, load_train_data, tokenize
@@ -22,6 +27,7 @@ from mosaics.pipelines.reranking import clip_pixels, clip_text_config, clip_text
 from mosaics.training import TrainingConfig, TrainingRun, parse_arguments
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "emoji" / "clip.yaml"
+COMPOSERS = {"emoji": EmojiScenes, "emoji-contrast": ContrastScenes}
 MAX_LOGIT_SCALE = 4.6052  # ln 100, Section 2.5 of the paper
 
 
@@ -31,7 +37,8 @@ class Arguments:
     """The data and the two towers."""
 
     dataset: str = field(
-        default="emoji", metadata={"help": '"emoji", or an image folder, parquet file, webdataset or Hub data set.'}
+        default="emoji-contrast",
+        metadata={"help": '"emoji-contrast", "emoji", or an image folder, parquet file, webdataset or Hub data set.'},
     )
     dataset_options: dict[str, Any] | None = field(
         default=None, metadata={"help": "More arguments of EmojiScenes or load_captioned_images, as JSON."}
@@ -47,6 +54,18 @@ class Arguments:
     vision_config: dict[str, Any] | None = field(
         default=None, metadata={"help": "Fields of CLIPVisionConfig, as JSON."}
     )
+    attn_implementation: str | None = field(
+        default=None, metadata={"help": '"sdpa" or "eager"; eager is the fastest in bf16 on a CPU.'}
+    )
+    degrade: bool = field(
+        default=False, metadata={"help": "Blur, shift and roughen the pictures in training, as generated ones are."}
+    )
+
+
+def collate(samples: list) -> dict:
+    """A batch of samples, or of groups of samples, whose members all become samples of the batch."""
+    groups = [sample if isinstance(sample, list) else [sample] for sample in samples]
+    return default_collate([sample for group in groups for sample in group])
 
 
 def main() -> None:
@@ -60,31 +79,40 @@ def main() -> None:
             text_config=text_config.to_dict(), vision_config=vision_config, projection_dim=arguments.projection_dim
         )
     )
+    if arguments.attn_implementation is not None:
+        model.set_attn_implementation(arguments.attn_implementation)
     side = {"height": arguments.image_size, "width": arguments.image_size}
     processor = CLIPImageProcessorPil(size={"shortest_edge": arguments.image_size}, crop_size=side)
-    source = (arguments.dataset, arguments.image_size, arguments.dataset_options, {"emoji": EmojiScenes})
+    source = (arguments.dataset, arguments.image_size, arguments.dataset_options, COMPOSERS)
     train_data = load_train_data(*source)
     eval_data = load_eval_data(*source, split=arguments.eval_split, num_samples=arguments.num_eval_samples)
-    run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)
+    run = TrainingRun(
+        config,
+        model,
+        train_data,
+        eval_data,
+        collate_fn=collate,
+        processing_class=processor,
+        script_arguments=arguments,
+    )
 
-    def contrast(batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    def contrast(batch: dict, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The symmetric contrastive loss of a batch, and how often a picture's own caption scores highest."""
         input_ids = clip_text_inputs(tokenize(tokenizer, batch["caption"]), tokenizer.pad_token_id).to(run.device)
-        output = run.model(
-            input_ids, clip_pixels(batch["pixel_values"], run.unwrapped_model, processor), return_loss=True
-        )
+        output = run.model(input_ids, clip_pixels(pixel_values, run.unwrapped_model, processor), return_loss=True)
         own = torch.arange(len(input_ids), device=run.device)
         return output.loss, (output.logits_per_image.argmax(dim=1) == own).float().mean()
 
     for batch in run:
-        loss, accuracy = contrast(batch)
+        pictures = degrade(batch["pixel_values"]) if arguments.degrade else batch["pixel_values"]
+        loss, accuracy = contrast(batch, pictures)
         logit_scale = run.unwrapped_model.logit_scale
         run.optimize(loss, log={"accuracy": accuracy, "logit_scale": logit_scale.detach()})
         with torch.no_grad():
             logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         if run.should_evaluate:
             for test_batch in run.evaluate_batches():
-                test_loss, test_accuracy = contrast(test_batch)
+                test_loss, test_accuracy = contrast(test_batch, test_batch["pixel_values"])
                 run.log_evaluation({"loss": test_loss, "accuracy": test_accuracy})
 
 

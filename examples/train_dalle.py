@@ -4,6 +4,7 @@
     accelerate launch examples/train_dalle.py                                   # the emoji scenes, a laptop
     accelerate launch examples/train_dalle.py --codes outputs/codes --dvae outputs/dvae --tokenizer outputs/tokenizer
     accelerate launch examples/train_dalle.py --dataset path/or/hub-id --dvae outputs/my-dvae --tokenizer outputs/tok
+    accelerate launch examples/train_dalle.py --transformer user/name --dataset path/or/hub-id     # trains on
 
 Codes are read from a folder that encode_codes.py wrote (`--codes`), or made on the fly from the images of `--dataset`.
 *Zero-Shot Text-to-Image Generation* (https://arxiv.org/abs/2102.12092), Section 2.2 and Appendix B.
@@ -43,6 +44,9 @@ class Arguments:
     )
     dvae: str | None = field(default=None, metadata={"help": "Trained DiscreteVAE; the embedded one if not given."})
     tokenizer: str | None = field(default=None, metadata={"help": "Trained tokenizer; the embedded one if not given."})
+    transformer: str | None = field(
+        default=None, metadata={"help": "Trained DalleTransformer to start from; random weights if not given."}
+    )
     clip: str | None = field(default=None, metadata={"help": "Trained CLIP that reranks in the saved pipeline."})
     eval_split: str | None = field(
         default=None, metadata={"help": 'Split of --dataset to evaluate on; "test" of a named data set if not given.'}
@@ -58,6 +62,30 @@ class Arguments:
         default=0.1, metadata={"help": "Share of captions left out in training, for classifier-free guidance."}
     )
     bpe_dropout: float = field(default=0.1, metadata={"help": "BPE dropout in training; 0.1 in Appendix B."})
+
+
+def build_transformer(arguments: Arguments, tokenizer: Any, dvae: DiscreteVAE) -> DalleTransformer:
+    """The transformer to train: new, or a trained one that reads the same codes and has the same sizes."""
+    trained = arguments.transformer
+    saved = {} if trained is None else DalleTransformerConfig.from_pretrained(trained).to_dict()
+    settings = {name: value for name, value in saved.items() if not name.startswith("_")}
+    config = config_from_settings(
+        DalleTransformerConfig,
+        settings | (arguments.model or {}),
+        text_vocab_size=len(tokenizer),
+        max_text_length=tokenizer.model_max_length,
+        pad_token_id=tokenizer.pad_token_id,
+        image_vocab_size=dvae.config.num_embeddings,
+        image_grid_size=dvae.config.grid_size,
+        codebook_id=codebook_id(dvae),
+    )
+    if trained is None:
+        model = DalleTransformer(config)
+    else:
+        model = DalleTransformer.from_pretrained(trained, config=config, dtype=torch.float32)
+    if arguments.attn_implementation is not None:
+        model.set_attn_implementation(arguments.attn_implementation)
+    return model
 
 
 def codes_of(batch: dict, dvae: DiscreteVAE) -> torch.LongTensor:
@@ -98,16 +126,6 @@ def main() -> None:
     )
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer or Path(default_checkpoint()) / "tokenizer")
     max_length = tokenizer.model_max_length
-    model_config = config_from_settings(
-        DalleTransformerConfig,
-        arguments.model,
-        text_vocab_size=len(tokenizer),
-        max_text_length=max_length,
-        pad_token_id=tokenizer.pad_token_id,
-        image_vocab_size=dvae.config.num_embeddings,
-        image_grid_size=dvae.config.grid_size,
-        codebook_id=codebook_id(dvae),
-    )
     source = (arguments.dataset, dvae.config.image_size, arguments.dataset_options, {"emoji": EmojiScenes})
     if arguments.codes is not None:
         train_data = CodesDataset(arguments.codes, codebook_id=codebook_id(dvae))
@@ -115,9 +133,7 @@ def main() -> None:
     else:
         train_data = load_train_data(*source)
     eval_data = load_eval_data(*source, split=arguments.eval_split, num_samples=arguments.num_eval_samples)
-    model = DalleTransformer(model_config)
-    if arguments.attn_implementation is not None:
-        model.set_attn_implementation(arguments.attn_implementation)
+    model = build_transformer(arguments, tokenizer, dvae)
     run = TrainingRun(config, model, train_data, eval_data, script_arguments=arguments)
     dvae.to(run.device)
     for batch in run:

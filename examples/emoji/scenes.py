@@ -35,6 +35,7 @@ WHITE_SHARE = 0.3
 OTHER_NAME_SHARE = 0.1
 EVERYDAY_NAME_SHARE = 0.4
 RELATIONS = ("left of", "above")
+COUNTS = (2, 3, 4)
 # Side of a picture and (x, y) of its corners, on a canvas of 64 x 64. A single object fills whole cells of a grid of
 # 8 or 4 pixels, and small ones lie alike in theirs, so that an object has the same codes wherever it stands.
 LAYOUTS = MappingProxyType(
@@ -49,7 +50,7 @@ LAYOUTS = MappingProxyType(
 )
 
 
-class _Draws:
+class Draws:
     """Numbers that depend on the key alone, the same on every machine and in every library version."""
 
     def __init__(self, *key: object) -> None:
@@ -158,7 +159,10 @@ class EmojiScenes(Dataset):
         return {"pixel_values": pixels, "caption": caption, "scene": scene}
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict]:
-        described = [self.describe(index) for index in indices]
+        return self.samples([self.describe(index) for index in indices])
+
+    def samples(self, described: Sequence[tuple[dict, str]]) -> list[dict]:
+        """The items of scenes with their captions, as `describe` gives them; one array holds all pictures."""
         canvases = np.empty((len(described), 3, self.size, self.size), np.uint8)
         for canvas, (scene, _) in zip(canvases, described, strict=True):
             self.render(scene, out=canvas)
@@ -178,18 +182,26 @@ class EmojiScenes(Dataset):
         """The scene and the caption of item `index`, without its picture."""
         if not -self.length <= index < self.length:
             raise IndexError(f"index {index} is out of range for {self.length} scenes.")
-        draws = _Draws(self.seed, self.split, index % self.length)
+        draws = Draws(self.seed, self.split, index % self.length)
         for _ in range(10_000):
             scene = self._draw_scene(draws)
             found = held_out(scene)
             if bool(found) == (self.split == "train") or ("concept" in found) != (self.split == "test_concepts"):
                 continue
             scene["held_out"] = " ".join(found)
-            names = [self._word_for(name, draws) for name in (scene["object"], scene["other"]) if name]
-            return scene, caption_of(scene, names, draws.pick)
+            return scene, self.caption(scene, draws)
         raise RuntimeError(
             f"No scene of split {self.split!r} was found for index {index}: choose more groups or styles."
         )
+
+    def concepts_of(self, style: str) -> list[str]:
+        """Names of the concepts of one style that may be drawn in training, sorted."""
+        return self._concepts[style]
+
+    def caption(self, scene: Mapping, draws: Draws) -> str:
+        """A caption of a scene, in a wording that the draws decide."""
+        names = [self._word_for(name, draws) for name in (scene["object"], scene["other"]) if name]
+        return caption_of(scene, names, draws.pick)
 
     def render(self, scene: Mapping, out: np.ndarray | None = None) -> np.ndarray:
         """Draws a scene as uint8 `(3, size, size)`; `scene` may be written by hand, see the class for its keys."""
@@ -208,7 +220,7 @@ class EmojiScenes(Dataset):
             np.add(colour, background[:, alpha], out=region)
         return out
 
-    def _draw_scene(self, draws: _Draws) -> dict:
+    def _draw_scene(self, draws: Draws) -> dict:
         """A scene by the shares, whatever is held out; except that `test_concepts` shows a held-out object."""
         kind = draws.weighted(self.mix)
         style_named = kind == "object" and draws.unit() < self.named_style
@@ -222,7 +234,7 @@ class EmojiScenes(Dataset):
             if self.split == "test_concepts" and draws.unit() < 0.5:
                 first, other = other, first
         elif kind == "count":
-            count = draws.pick((2, 3, 4))
+            count = draws.pick(COUNTS)
         white = draws.unit() < WHITE_SHARE
         colour = "white" if white else draws.pick([name for name in COLOURS if name != "white"])
         return {
@@ -230,7 +242,7 @@ class EmojiScenes(Dataset):
             **{"colour": colour, "style": style, "style_named": style_named, "held_out": ""},
         }
 
-    def _word_for(self, name: str, draws: _Draws) -> str:
+    def _word_for(self, name: str, draws: Draws) -> str:
         """The concept's name, or sometimes another word for it; more often where people prefer that word."""
         share = EVERYDAY_NAME_SHARE if name in EVERYDAY_NAMES else OTHER_NAME_SHARE
         others = self._other_names.get(name)

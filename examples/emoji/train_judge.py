@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from huggingface_hub.dataclasses import strict
 from torch.utils.data import ConcatDataset, default_collate
 from transformers import set_seed
@@ -21,6 +20,7 @@ from mosaics.training import TrainingConfig, TrainingRun, parse_arguments
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from degradation import degrade
 from emoji.judge import COLOUR_NAMES, MAX_OBJECTS, Judge, JudgeConfig, layout_of, object_classes, objects_of
 from emoji.scenes import EmojiScenes
 
@@ -53,18 +53,6 @@ def labels_of(judge: Judge, samples: list[dict]) -> dict[str, torch.Tensor]:
         "styles": torch.tensor([judge.config.styles.index(scene["style"]) for scene in scenes]),
         "objects": objects,
     }
-
-
-def degrade(pixel_values: torch.Tensor) -> torch.Tensor:
-    """Blur, shifts and noise such as generated pictures have, so that they do not confuse the judge."""
-    size = pixel_values.shape[-1]
-    if torch.rand(()) < 0.5:
-        smaller = int(torch.randint(size // 3, size, ()))
-        pixel_values = F.interpolate(pixel_values, size=(smaller, smaller), mode="bilinear", antialias=True)
-        pixel_values = F.interpolate(pixel_values, size=(size, size), mode="bilinear")
-    x, y = (torch.randint(-2, 3, (2,))).tolist()
-    pixel_values = pixel_values.roll((y, x), dims=(2, 3))  # the border is background
-    return pixel_values + 0.08 * torch.rand(()) * torch.randn_like(pixel_values)
 
 
 def main() -> None:
