@@ -50,6 +50,8 @@ def train(
     arguments_class: type[TokenizerArguments],
     terms_of: Terms,
     description: str | None,
+    start: Callable[[Any, Any, Any], None] | None = None,
+    prepare_step: Callable[[Any, Any], None] | None = None,
 ) -> None:
     """Trains a tokenizer as the command line says.
 
@@ -58,6 +60,8 @@ def train(
         arguments_class: The script's arguments, with `model`, the fields of the model's configuration.
         terms_of: What of its output is logged.
         description: The script's docstring, for `--help`.
+        start: Gives the new model its first weights, from the training data and the arguments.
+        prepare_step: Called with the model and the arguments before every step.
     """
     arguments, config = parse_arguments(arguments_class, TrainingConfig, description=description)
     set_seed(config.seed)
@@ -68,8 +72,12 @@ def train(
     source = (arguments.dataset, size, arguments.dataset_options, {"emoji": EmojiScenes})
     train_data = load_train_data(*source)
     eval_data = load_eval_data(*source, split=arguments.eval_split, num_samples=arguments.num_eval_samples)
+    if start is not None:
+        start(model, train_data, arguments)
     run = TrainingRun(config, model, train_data, eval_data, processing_class=processor, script_arguments=arguments)
     for batch in run:
+        if prepare_step is not None:
+            prepare_step(run.unwrapped_model, arguments)
         output = run.model(batch["pixel_values"].contiguous(memory_format=torch.channels_last))
         run.optimize(output.loss, log=terms_of(output))
         if run.should_evaluate:

@@ -131,6 +131,47 @@ def discretized_logistic_mixture_mean(parameters: torch.Tensor, num_channels: in
     return ((mean + 1) / 2).clamp(0, 1)
 
 
+def logistic_mixture_of_residuals(
+    mean: torch.Tensor, residuals: torch.Tensor, num_mixtures: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Parameters, linear in a pixel's prediction, of the mixture around predictions with such residuals.
+
+    The components share the prediction and differ in their scales, an eighth to three times that of the residuals;
+    each channel's coefficients are the regression of its residual on those of the channels before it.
+
+    Args:
+        mean: `(C,)` added to the predictions, which lie in [-1, 1].
+        residuals: `(N, C)` pixels less predictions, in the same units.
+        num_mixtures: Number of components M.
+
+    Returns:
+        A matrix `(logistic_mixture_size(C, M), C)` and a bias: `matrix @ prediction + bias` are the parameters.
+    """
+    channels = len(mean)
+    covariance = (residuals.double().T @ residuals.double()) / len(residuals)
+    regression = torch.zeros(channels, channels, dtype=torch.float64)
+    for channel in range(1, channels):
+        earlier = covariance[:channel, :channel] + 1e-12 * torch.eye(channel)
+        regression[channel, :channel] = torch.linalg.solve(earlier, covariance[:channel, channel])
+    regression = regression.clamp(-0.95, 0.95).float()
+    to_means = torch.eye(channels) - regression  # the mixture adds the coefficients times the earlier channels' values
+    unexplained = (residuals.float() @ to_means.T).square().mean(dim=0).clamp(min=1e-8).sqrt()
+    scales = unexplained.log() - math.log(math.pi / math.sqrt(3))  # a logistic's deviation is pi / sqrt(3) scales
+    spread = torch.linspace(-math.log(8), math.log(3), num_mixtures) if num_mixtures > 1 else torch.zeros(1)
+    lower = torch.tril_indices(channels, channels, offset=-1)
+    matrix = torch.zeros(logistic_mixture_size(channels, num_mixtures), channels)
+    matrix[num_mixtures : num_mixtures * (1 + channels)] = to_means.repeat(num_mixtures, 1)
+    bias = torch.cat(
+        [
+            torch.zeros(num_mixtures),
+            (to_means @ mean.float()).repeat(num_mixtures),
+            (scales + spread[:, None]).flatten(),
+            regression[lower[0], lower[1]].atanh().repeat(num_mixtures),
+        ]
+    )
+    return matrix, bias
+
+
 def _split_mixture(parameters: torch.Tensor, num_channels: int, num_mixtures: int) -> tuple[torch.Tensor, ...]:
     """Logits (B, M, H, W); means, log-scales (B, M, C, H, W) and coefficients (B, M, C (C - 1) / 2, H, W)."""
     expected = logistic_mixture_size(num_channels, num_mixtures)

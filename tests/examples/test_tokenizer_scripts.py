@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
+from emoji.scenes import EmojiScenes
 from example_scripts import SCENES, run_script, training
-from mosaics import VQVAE, VQVAE2, DiscreteVAE, DiscreteVAEConfig, PixelCNN
+from mosaics import VQVAE, VQVAE2, DiscreteVAE, DiscreteVAEConfig, PixelCNN, VQVAEConfig
 
 SMALL = '{"num_embeddings": 16, "embedding_dim": 8, "hidden_size": 16, "residual_hidden_size": 8}'
 
@@ -26,6 +27,35 @@ def test_a_vqvae_trains_logs_its_health_and_loads(script, model_class, terms, tm
     model = model_class.from_pretrained(tmp_path).eval()
     pictures = torch.rand(1, 3, 64, 64)
     assert model.decode(model.encode(pictures)).shape == pictures.shape
+
+
+def test_a_vqvae_starts_as_transform_code_trains_its_decoder_and_then_the_whole(tmp_path):
+    fields = {"num_embeddings": 8, "embedding_dim": 12, "latents_per_position": 4, "separate_codebooks": True}
+    fields |= {"num_downsamples": 2, "hidden_size": 96, "residual_hidden_size": 4, "quantizer": "ema"}
+    network = ("--model", json.dumps(fields), "--image_size", "16", "--ema_decay", "0")
+    start = ("--principal_images", "16", "--decoder_only", "true")
+    run_script("train_vqvae.py", *training(tmp_path / "decoder"), *network, *start)
+    first = VQVAE(VQVAEConfig(image_size=16, **fields))
+    data = EmojiScenes("train", size=16, **json.loads(SCENES))
+    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:16].tolist()
+    first.initialize_from(torch.stack([data[index]["pixel_values"] for index in chosen]))
+    decoder = VQVAE.from_pretrained(tmp_path / "decoder")
+    linear = first.encoder.output.weight != 0  # the other channels are random
+    assert linear.any()
+    torch.testing.assert_close(decoder.encoder.output.weight[linear], first.encoder.output.weight[linear])
+    assert not torch.equal(decoder.decoder.input.weight, first.decoder.input.weight)
+
+    run_script("train_vqvae.py", *training(tmp_path / "whole"), *network, "--vqvae", str(tmp_path / "decoder"))
+    whole = VQVAE.from_pretrained(tmp_path / "whole")
+    moved = (whole.encoder.output.weight - decoder.encoder.output.weight).abs().max()
+    assert 0 < moved < 0.01  # two steps of 1e-3
+    with pytest.raises(ValueError, match="shape"):
+        run_script(
+            "train_vqvae.py",
+            *training(tmp_path / "other"),
+            *("--vqvae", str(tmp_path / "decoder"), "--image_size", "16"),
+            *("--model", json.dumps(fields | {"num_embeddings": 9})),
+        )
 
 
 def test_codes_of_a_vqvae_are_written_and_a_prior_trained_on_them(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mosaics.quantizers import FiniteScalarQuantizer
+from mosaics.quantizers import FiniteScalarQuantizer, ProductQuantizer
 
 
 def codebook_id(tokenizer: nn.Module) -> str:
@@ -21,18 +21,17 @@ def codebook_id(tokenizer: nn.Module) -> str:
     the codes their meaning, are hashed.
 
     Args:
-        tokenizer: A model with exactly one module that owns a parameter or buffer `codebook` of shape (K, D), or with
-            one `FiniteScalarQuantizer`.
+        tokenizer: A model with exactly one module that owns a parameter or buffer `codebook` of shape (K, D), with
+            one `ProductQuantizer` of such modules, or with one `FiniteScalarQuantizer`.
 
     Raises:
         ValueError: There is no such module, or more than one.
     """
-    codebooks = [
-        module.codebook
-        for module in tokenizer.modules()
-        if isinstance(getattr(module, "codebook", None), torch.Tensor) and module.codebook.ndim == 2
-    ]
     scalar = [module for module in tokenizer.modules() if isinstance(module, FiniteScalarQuantizer)]
+    products = [module for module in tokenizer.modules() if isinstance(module, ProductQuantizer)]
+    codebooks = _codebooks(tokenizer)
+    if len(products) == 1 and not scalar and len(codebooks) == len(products[0].parts):
+        return _identity(tuple(codebooks[0].shape), torch.cat(codebooks))
     if len(codebooks) + len(scalar) != 1:
         raise ValueError(
             f"expected one codebook of shape (K, D) in {type(tokenizer).__name__}, found "
@@ -42,6 +41,14 @@ def codebook_id(tokenizer: nn.Module) -> str:
         sizes = (scalar[0].num_embeddings, scalar[0].embedding_dim)
         return _identity(sizes, tokenizer.get_submodule("decoder.input").get_parameter("weight"))
     return _identity(tuple(codebooks[0].shape), codebooks[0])
+
+
+def _codebooks(tokenizer: nn.Module) -> list[torch.Tensor]:
+    return [
+        module.codebook
+        for module in tokenizer.modules()
+        if isinstance(getattr(module, "codebook", None), torch.Tensor) and module.codebook.ndim == 2
+    ]
 
 
 def _identity(sizes: tuple[int, ...], weights: torch.Tensor) -> str:

@@ -8,6 +8,7 @@ from mosaics.quantizers.kmeans import kmeans
 from mosaics.quantizers.nearest import nearest_codes
 from mosaics.quantizers.normalized import NormalizedVectorQuantizer
 from mosaics.quantizers.output import QuantizerOutput
+from mosaics.quantizers.product import ProductQuantizer
 from mosaics.quantizers.rotation import rotation_trick
 from mosaics.quantizers.usage import code_statistics
 from mosaics.quantizers.vector import VectorQuantizer
@@ -19,6 +20,7 @@ __all__ = [
     "GumbelQuantizer",
     "GumbelQuantizerOutput",
     "NormalizedVectorQuantizer",
+    "ProductQuantizer",
     "QuantizerOutput",
     "VectorQuantizer",
     "code_statistics",

@@ -1,5 +1,7 @@
 """The quantizer of the VQ-VAE-2, its codebook a moving average of the encoder's vectors."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -159,6 +161,18 @@ class EMAVectorQuantizer(nn.Module):
         self.cluster_size.copy_(torch.where(finite, cluster_size, self.cluster_size))
         self.sums.copy_(torch.where(finite, sums, self.sums))
         self.num_updates.add_(finite)
+
+    @torch.no_grad()
+    def start_at(self, centroids: torch.Tensor, counts: torch.Tensor) -> None:
+        """Sets the codes to centroids `(K, D)` of as many vectors as `counts` `(K,)` says, for averages to go on from.
+
+        The decay is then the full one: what was found from many vectors is not given up for the first batch.
+        """
+        counts = counts.to(self.sums)
+        self.codebook.copy_(centroids)
+        self.cluster_size.copy_(counts)
+        self.sums.copy_(counts[:, None] * centroids.to(self.sums))
+        self.num_updates.fill_(math.ceil(self.decay_warmup / (1 - self.decay)))
 
     @torch.no_grad()
     def _start(self, vectors: torch.Tensor) -> None:

@@ -59,6 +59,11 @@ class VectorQuantizer(nn.Module):
         """Codes uniform in [-1/K, 1/K]."""
         init.uniform_(self.codebook, -1 / self.num_embeddings, 1 / self.num_embeddings)
 
+    @torch.no_grad()
+    def start_at(self, centroids: torch.Tensor, counts: torch.Tensor) -> None:
+        """Sets the codes to centroids `(K, D)`; how many vectors each is of, `counts` `(K,)`, does not matter here."""
+        self.codebook.copy_(centroids)
+
     def forward(self, features: torch.Tensor) -> QuantizerOutput:
         """The nearest codes of `features` `(B, D, ...)`; see the class."""
         vectors = to_vectors(features.detach(), self.embedding_dim, type(self).__name__)  # (N, D)

@@ -26,7 +26,9 @@ class VQVAEConfig(PreTrainedConfig):
         num_channels (`int`, defaults to 3): Colour channels.
         num_embeddings (`int`, defaults to 512): Number of codes K.
         embedding_dim (`int`, defaults to 64): Size of a code vector D.
-        latents_per_position (`int`, defaults to 1): Codes at each position of the grid, from one codebook.
+        latents_per_position (`int`, defaults to 1): Codes at each position of the grid.
+        separate_codebooks (`bool`, defaults to `False`): Each of the codes of a position has a codebook of its own,
+            of `num_embeddings` codes; else they share one.
         num_downsamples (`int`, defaults to 2): Convolutions of stride 2; the side of the grid is
             `image_size / 2**num_downsamples`.
         hidden_size (`int`, defaults to 256): Width of the convolutions; half of it at half resolution.
@@ -54,6 +56,7 @@ class VQVAEConfig(PreTrainedConfig):
     num_embeddings: int = 512
     embedding_dim: int = 64
     latents_per_position: int = 1
+    separate_codebooks: bool = False
     num_downsamples: int = 2
     hidden_size: int = 256
     num_residual_layers: int = 2
@@ -126,6 +129,11 @@ class VQVAEConfig(PreTrainedConfig):
             raise ValueError(
                 f"VQVAEConfig.fsq_levels belongs to quantizer='fsq' and only to it, got fsq_levels={self.fsq_levels} "
                 f"and quantizer={self.quantizer!r}."
+            )
+        if self.separate_codebooks and (self.latents_per_position == 1 or self.quantizer == "fsq"):
+            raise ValueError(
+                "VQVAEConfig.separate_codebooks needs latents_per_position of at least 2 and a quantizer with a "
+                f"codebook, got {self.latents_per_position} and {self.quantizer!r}."
             )
         if self.fsq_levels is not None:
             found = (len(self.fsq_levels), math.prod(self.fsq_levels))

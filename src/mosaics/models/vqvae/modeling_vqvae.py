@@ -16,16 +16,19 @@ from mosaics.likelihoods import (
     discretized_logistic_mixture_log_prob,
     discretized_logistic_mixture_mean,
     gaussian_nll,
+    logistic_mixture_of_residuals,
     logistic_mixture_size,
 )
 from mosaics.models.image_checks import check_indices, check_pixels
 from mosaics.models.pretrained import MosaicsPreTrainedModel
 from mosaics.models.vqvae.configuration_vqvae import VQVAEConfig
+from mosaics.models.vqvae.principal_start import start_from_principal_components
 from mosaics.outputs import always_set
 from mosaics.quantizers import (
     EMAVectorQuantizer,
     FiniteScalarQuantizer,
     NormalizedVectorQuantizer,
+    ProductQuantizer,
     QuantizerOutput,
     VectorQuantizer,
 )
@@ -124,6 +127,10 @@ class GaussianLikelihood:
         """The mean picture in [0, 1]."""
         return ((parameters.float() + 1) / 2).clamp(0, 1)
 
+    def linear_start(self, mean: torch.Tensor, residuals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The matrix and the bias that make the parameters of a pixel, in [-1, 1], less its mean colour `(C,)`."""
+        return torch.eye(len(mean)), mean
+
 
 class LogisticMixtureLikelihood:
     """p(x | z): a discretised logistic mixture."""
@@ -141,11 +148,25 @@ class LogisticMixtureLikelihood:
         """The mean picture in [0, 1]."""
         return discretized_logistic_mixture_mean(parameters, self.num_channels, self.num_mixtures)
 
+    def linear_start(self, mean: torch.Tensor, residuals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The matrix and the bias that make the parameters of a pixel, in [-1, 1], less its mean colour `(C,)`.
+
+        See [`logistic_mixture_of_residuals`], which takes the same residuals `(N, C)`.
+        """
+        return logistic_mixture_of_residuals(mean, residuals, self.num_mixtures)
+
 
 Quantizer = VectorQuantizer | EMAVectorQuantizer | NormalizedVectorQuantizer | FiniteScalarQuantizer
 
 
-def build_quantizer(config: VQVAEConfig) -> Quantizer:
+def build_quantizer(config: VQVAEConfig) -> Quantizer | ProductQuantizer:
+    """The quantizer of a position: one for all its codes, or one for each."""
+    if config.separate_codebooks:
+        return ProductQuantizer(lambda: build_single_quantizer(config), config.latents_per_position)
+    return build_single_quantizer(config)
+
+
+def build_single_quantizer(config: VQVAEConfig) -> Quantizer:
     """The quantizer that `config.quantizer` names."""
     if config.fsq_levels is not None:
         return FiniteScalarQuantizer(config.fsq_levels)
@@ -243,6 +264,31 @@ class VQVAE(VQVAEPreTrainedModel):
             perplexity=bottleneck.perplexity,
             codebook_usage=bottleneck.codebook_usage,
         )
+
+    def initialize_from(self, pixel_values: torch.Tensor, generator: torch.Generator | None = None) -> None:
+        """Starts as transform coding of pictures: principal components of the cells, k-means of the components.
+
+        Of several codes at a position each takes components of its own, by the bits that they deserve; see
+        `mosaics.models.vqvae.principal_start`. Call it before training.
+
+        Args:
+            pixel_values: `(N, C, H, W)` in [0, 1], some hundred training pictures.
+            generator: On the CPU, of the random choices of k-means.
+
+        Raises:
+            ValueError: If the pictures have a wrong shape or range or are too few; if `hidden_size` is less than two
+                channels for each value of a cell; if codes of a position share a codebook, or are not vectors.
+        """
+        config = self.config
+        if config.quantizer not in ("vector", "ema"):
+            raise ValueError(f'VQVAE.initialize_from needs quantizer "vector" or "ema", got {config.quantizer!r}.')
+        if config.latents_per_position > 1 and not config.separate_codebooks:
+            raise ValueError(
+                f"VQVAE.initialize_from gives each of the {config.latents_per_position} codes of a position "
+                "components of its own: set separate_codebooks=True."
+            )
+        check_pixels(pixel_values, config.num_channels, config.downsample_factor, training=False)
+        start_from_principal_components(self, pixel_values.cpu(), generator or torch.Generator().manual_seed(0))
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The codes `(B, h, w)` of pictures `(B, C, H, W)` in [0, 1]; `(B, h, w, L)` with L > 1 per position."""
