@@ -165,6 +165,8 @@ def test_a_judge_is_shown_every_picture_with_the_number_of_its_sample():
     assert "caption_correctness" not in evaluate_generation(pipe, pictures(), num_prompts=1).metrics
     with pytest.raises(ValueError, match="'all' statements"):
         evaluate_generation(pipe, pictures(), num_prompts=1, judge=lambda numbers, drawn: [{}])
+    with pytest.raises(ValueError, match="each of 2 pictures, got 1"):
+        evaluate_generation(pipe, pictures(), num_prompts=2, judge=lambda numbers, drawn: [{"all": [True]}])
 
 
 def test_a_pipeline_without_clip_and_a_set_without_captions():

@@ -7,11 +7,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 from example_scripts import EXAMPLES, SCENES, run_script, training
 from lpips_files import random_tree
-from mosaics import DallePipeline, DiscreteVAE
+from mosaics import DallePipeline, DalleTransformer, DiscreteVAE
+from mosaics.cli import main
 
 DVAE = '{"num_embeddings": 32, "codebook_dim": 16, "hidden_size": 16, "num_groups": 1, "patch_size": 8}'
 TRANSFORMER = '{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}'
@@ -99,6 +101,36 @@ def test_the_trained_dvae_loads_by_its_own_name(trained):
     assert (trained / "dvae" / "preprocessor_config.json").is_file()
 
 
+def go_on(trained, folder, *arguments):
+    """A step of training from the transformer of `trained`, too small to be seen."""
+    common = ("--tokenizer", str(trained / "tokenizer"), "--codes", str(trained / "codes"), "--ema_decay", "0")
+    run_script(
+        "train_dalle.py",
+        *training(folder, steps=1),
+        *common,
+        *("--transformer", str(trained / "dalle"), "--learning_rate", "1e-12", "--warmup_steps", "0", *arguments),
+    )
+
+
+def test_training_goes_on_from_a_trained_transformer(trained, tmp_path):
+    go_on(trained, tmp_path / "on", "--dvae", str(trained / "dvae"))
+    before, after = (DalleTransformer.from_pretrained(folder) for folder in (trained / "dalle", tmp_path / "on"))
+    assert after.config.hidden_size == 32  # the sizes are those of the trained one
+    for name, weights in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], weights, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="lacks"):
+        go_on(trained, tmp_path / "deeper", "--dvae", str(trained / "dvae"), "--model", '{"num_hidden_layers": 3}')
+
+
+def test_a_trained_transformer_of_other_codes_is_refused(trained, tmp_path):
+    dvae = DiscreteVAE.from_pretrained(trained / "dvae")
+    with torch.no_grad():
+        dvae.decoder.quantizer.codebook.mul_(-1)
+    dvae.save_pretrained(tmp_path / "dvae")
+    with pytest.raises(ValueError, match="codebook"):
+        go_on(trained, tmp_path / "other", "--dvae", str(tmp_path / "dvae"))
+
+
 def test_generate_writes_a_sheet(trained, tmp_path):
     sheet = tmp_path / "new" / "sheet.png"
     run_script(
@@ -139,13 +171,15 @@ def test_generate_says_what_is_wrong_with_a_prompt(trained, capsys):
     assert "prompt is empty" in capsys.readouterr().err
 
 
-def test_a_pipeline_is_measured_on_emoji_scenes(trained, judge, tmp_path, capsys):
+def test_a_pipeline_is_measured_on_emoji_scenes(trained, judge, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path[:])
     output = tmp_path / "measured.json"
-    run_script(
-        "emoji/evaluate.py",
-        *(str(trained / "dalle" / "pipeline"), "--num_images", "4", "--num_prompts", "2", "--output", str(output)),
-        *("--judge", str(judge)),
-    )
+    arguments = [
+        *("evaluate", str(trained / "dalle" / "pipeline"), "--plugin", str(EXAMPLES / "emoji" / "evaluation.py")),
+        *("--dataset", "emoji", "--judge", str(judge), "--num_images", "4", "--num_prompts", "2"),
+        *("--output", str(output)),
+    ]
+    assert main(arguments) == 0
     reconstruction, generation = json.loads(output.read_text())
     assert reconstruction["metrics"]["psnr"] > 0 and generation["metrics"]["clip_score"] is not None
     assert 0 <= generation["metrics"]["caption_correctness"] <= 1

@@ -1,7 +1,9 @@
 """Evaluates what `mosaics evaluate` was given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mosaics.cli.checkpoints import (
@@ -12,7 +14,9 @@ from mosaics.cli.checkpoints import (
     load_pipeline,
     pipeline_entries,
 )
-from mosaics.data.training_data import load_train_data
+from mosaics.cli.plugin import Plugin
+from mosaics.data.training_data import NO_COMPOSERS, load_train_data
+from mosaics.evaluation.correctness import Judge
 from mosaics.evaluation.generation import GENERATION_METRICS, evaluate_generation
 from mosaics.evaluation.networks import FeatureNetworks
 from mosaics.evaluation.reconstruction import RECONSTRUCTION_METRICS, evaluate_reconstruction
@@ -35,6 +39,8 @@ class Task:
         clip: CLIP to score with, by folder or Hub id.
         metrics: Only these; all if `None`.
         networks: Arguments of [`FeatureNetworks`].
+        plugin: The user's own data sets and judge.
+        judge: Folder of the judge of captions, which `plugin` loads.
     """
 
     dataset: str
@@ -48,10 +54,19 @@ class Task:
     clip: str | None
     metrics: Sequence[str] | None
     networks: Mapping[str, Any]
+    plugin: Plugin | None = None
+    judge: Path | None = None
 
     def load(self, image_size: int) -> Any:
         """The data set, with pictures of this side."""
-        return load_train_data(self.dataset, image_size, self.options, split=self.split)
+        composers = NO_COMPOSERS if self.plugin is None else self.plugin.datasets
+        return load_train_data(self.dataset, image_size, self.options, composers, split=self.split)
+
+    def load_judge(self, dataset: Any) -> Judge | None:
+        """The judge of the captions of the data set; `None` if there is to be none."""
+        if self.plugin is None or self.judge is None:
+            return None
+        return self.plugin.load_judge(self.judge, dataset)
 
     def metrics_of(self, known: Sequence[str]) -> list[str] | None:
         """Those of the wanted metrics that one kind of evaluation knows; `None` for all of them."""
@@ -67,29 +82,33 @@ def evaluate_checkpoint(source: str | None, task: Task, kind: str | None) -> lis
         kind: `"reconstruction"` or `"generation"`, to do only that.
 
     Raises:
-        ValueError: The checkpoint cannot do that, or has none of the wanted metrics.
+        ValueError: The checkpoint cannot do that, has none of the wanted metrics, or draws nothing to judge.
     """
     folder = checkpoint_folder(source)
     is_pipeline = pipeline_entries(folder) is not None
     if kind == "generation" and not is_pipeline:
         raise ValueError(f"{folder} holds no pipeline (no model_index.json), so it generates nothing.")
-    results = []
+    if task.judge is not None and not is_pipeline:
+        raise ValueError(f"{folder} holds no pipeline (no model_index.json), so it draws nothing that --judge judges.")
+    evaluations = []  # all is loaded before anything is computed
     if kind != "generation" and task.metrics_of(RECONSTRUCTION_METRICS) != []:
-        results.append(_reconstruction(folder, task))
+        evaluations.append(_reconstruction(folder, task))
     if is_pipeline and kind != "reconstruction" and task.metrics_of(GENERATION_METRICS) != []:
-        results.append(_generation(folder, task))
-    if not results:
+        evaluations.append(_generation(folder, task))
+    if not evaluations:
         raise ValueError(
             f"none of the metrics {', '.join(task.metrics or ())} is one of {kind or 'what this checkpoint does'}."
         )
+    results = [evaluation() for evaluation in evaluations]
     for result in results:
         result.checkpoint = checkpoint_name(source, folder)
     return results
 
 
-def _reconstruction(folder: Any, task: Task) -> EvaluationResult:
+def _reconstruction(folder: Path, task: Task) -> Callable[[], EvaluationResult]:
     model = load_image_tokenizer(folder)
-    return evaluate_reconstruction(
+    return partial(
+        evaluate_reconstruction,
         model,
         task.load(model.config.image_size),
         num_images=task.num_images,
@@ -102,7 +121,7 @@ def _reconstruction(folder: Any, task: Task) -> EvaluationResult:
     )
 
 
-def _generation(folder: Any, task: Task) -> EvaluationResult:
+def _generation(folder: Path, task: Task) -> Callable[[], EvaluationResult]:
     pipe = load_pipeline(folder)
     pipe.set_progress_bar_config(disable=True)
     tokenizer = pipe.dvae if hasattr(pipe, "dvae") else pipe.vqvae
@@ -112,15 +131,18 @@ def _generation(folder: Any, task: Task) -> EvaluationResult:
 
         model, processor = load_clip(task.clip)
         clip = (model.to(pipe.device), processor)
-    return evaluate_generation(
+    dataset = task.load(tokenizer.config.image_size)
+    return partial(
+        evaluate_generation,
         pipe,
-        task.load(tokenizer.config.image_size),
+        dataset,
         num_prompts=task.num_prompts,
         num_candidates=task.num_candidates,
         seed=task.seed,
         metrics=task.metrics_of(GENERATION_METRICS),
         networks=FeatureNetworks(**task.networks),
         clip=clip,
+        judge=task.load_judge(dataset),
         name=f"{task.dataset} ({task.split})",
         progress_bar=True,
     )

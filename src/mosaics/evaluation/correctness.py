@@ -32,7 +32,10 @@ class CaptionCorrectness:
 
     def update(self, pictures: torch.Tensor, numbers: Sequence[int]) -> None:
         """Takes in the pictures of the samples with these numbers."""
-        for statements in self.judge(numbers, pictures):
+        read = self.judge(numbers, pictures)
+        if len(read) != len(numbers):
+            raise ValueError(f"judge must say something of each of {len(numbers)} pictures, got {len(read)} answers.")
+        for statements in read:
             if ALL not in statements:
                 raise ValueError(f"judge must say whether {ALL!r} statements are right, got {', '.join(statements)}.")
             for name, right in statements.items():
