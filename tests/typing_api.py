@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 
 from mosaics import (
+    VQGAN,
     VQVAE,
     VQVAE2,
     AudioVQVAE,
     DallePipeline,
     DallePipelineOutput,
+    DallePytorchTransformer,
+    DallePytorchVAE,
     DalleTransformer,
     DiscreteVAE,
     DiscreteVAEConfig,
@@ -49,6 +52,8 @@ def tokenizers(pixel_values: torch.Tensor) -> None:
     assert_type(VQVAE2.from_pretrained("folder").encode(pixel_values), tuple[torch.Tensor, ...])
     assert_type(VQVAE2.from_pretrained("folder")(pixel_values).indices, tuple[torch.Tensor, ...])
     assert_type(AudioVQVAE.from_pretrained("folder")(pixel_values).loss, torch.Tensor)
+    assert_type(VQGAN.from_pretrained("folder")(pixel_values).reconstruction, torch.Tensor)
+    assert_type(DallePytorchVAE.from_pretrained("folder")(pixel_values).loss, torch.Tensor)
     assert_type(VectorQuantizer(512, 64).forward(pixel_values), QuantizerOutput)
 
 
@@ -61,6 +66,7 @@ def priors(indices: torch.Tensor, input_ids: torch.Tensor) -> None:
     assert_type(output, DalleTransformerOutput)
     assert_type(output.hidden_states, tuple[torch.Tensor, ...] | None)
     assert_type(transformer.generate(input_ids, num_candidates=8, seed=1), torch.Tensor)
+    assert_type(DallePytorchTransformer.from_pretrained("folder")(input_ids, indices), DalleTransformerOutput)
 
 
 def pipelines() -> None:

@@ -29,7 +29,7 @@ from mosaics.converters import convert, detect
 from mosaics.converters.errors import ForeignFileError, KeyMismatchError, UnsupportedVariantError
 from mosaics.converters.text_tokenizers import CLIP_HEADER, CLIP_MERGES, clip_tokenizer
 from mosaics.models.codebook_identity import codebook_id
-from mosaics.models.dalle.dalle_pytorch import DallePytorchTransformer
+from mosaics.models.dalle.dalle_pytorch import DallePytorchTransformer, DallePytorchTransformerConfig
 from mosaics.models.dalle.dalle_pytorch.layers import rotary_angles
 from mosaics.models.dalle_pytorch_vae import DallePytorchVAE
 from mosaics.models.dvae import DiscreteVAE
@@ -169,6 +169,8 @@ def test_the_rotary_table_of_a_new_model_is_the_projects(tmp_path):
     torch.testing.assert_close(rotary_angles(model.config), angles(), rtol=1e-6, atol=1e-3)
     new = DallePytorchTransformer(model.config)
     assert torch.equal(new.rotary.angles, rotary_angles(model.config))
+    with pytest.raises(ValueError, match="rotary_size is None"):
+        rotary_angles(DallePytorchTransformerConfig())
 
 
 def test_training_reaches_every_weight_and_lowers_the_loss(tmp_path):

@@ -7,8 +7,15 @@ import torch
 from torch import nn
 
 from mosaics.layers import CausalConv1d, HorizontalConv2d, VerticalConv2d, gated_activation
-from mosaics.layers.inference import MIN_ROWS, InferenceLinear, halve_gates, halved_gate, row_wise_products
+from mosaics.layers.inference import MIN_ROWS, InferenceLinear, bias_of, halve_gates, halved_gate, row_wise_products
 from mosaics.layers.initialization import GATE_GAIN, init_fan_in_
+
+
+def test_a_layer_without_a_bias_has_one_of_zeros():
+    with_bias = nn.Conv1d(3, 5, 2, dtype=torch.float64)
+    assert bias_of(with_bias) is with_bias.bias
+    zeros = bias_of(nn.Conv2d(3, 5, 2, bias=False, dtype=torch.float64))
+    assert torch.equal(zeros, torch.zeros(5, dtype=torch.float64)) and zeros.dtype == torch.float64
 
 
 def test_the_gate_is_tanh_times_sigmoid():

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 MIN_ROWS = 4  # matrix-vector kernels add in another order than matrix-matrix ones; those with 2 and 3 rows vary too
 
@@ -45,6 +46,11 @@ class InferenceLinear:
         if self.packed is None:
             return F.linear(inputs, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.bias, "none", [], "")
+
+
+def bias_of(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> torch.Tensor:
+    """The bias (out,) of a layer; zeros if it has none."""
+    return layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
 
 
 def _can_pack(weight: torch.Tensor) -> bool:

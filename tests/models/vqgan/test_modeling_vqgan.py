@@ -34,9 +34,11 @@ def test_it_is_an_image_tokenizer(quantizer):
         indices = model.encode(pictures())
         pixels = model.decode(indices)
         output = model(pictures())
+        as_tuple = model(pictures(), return_dict=False)
     assert indices.shape == (2, 8, 8) and indices.dtype == torch.long and len(indices.unique()) > 4
     assert pixels.shape == (2, 3, 16, 16) and 0 <= pixels.min() < pixels.max() <= 1
     assert torch.equal(output.indices, indices) and torch.equal(output.reconstruction, pixels)
+    assert isinstance(as_tuple, tuple) and torch.equal(as_tuple[0], pixels) and torch.equal(as_tuple[1], indices)
     assert model.config.grid_size == 8 and codebook_id(model).startswith("24x4-")
 
 
@@ -88,6 +90,9 @@ def test_the_default_is_the_published_model_of_16384_codes():
     with torch.device("meta"):
         model = VQGAN(config)
     assert sum(tensor.numel() for tensor in model.state_dict().values()) == 76_073_859
+    assert config.channel_multipliers == [1, 1, 2, 2, 4] and config.attention_levels == [4]
+    assert VQGANConfig(channel_multipliers=[1, 2, 4]).has_attention == (False, False, True)
+    assert VQGANConfig(attention_levels=[0, 2]).has_attention == (True, False, True, False, False)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from mosaics.models.dalle.caches import bytes_per_candidate
 from mosaics.sampling import candidate_uniforms, check_sampling, draw, guide
 
 if TYPE_CHECKING:
-    from mosaics.models.dalle.decoder import Decoder
     from mosaics.models.dalle.prior import TextToImagePrior
+    from mosaics.models.dalle.prior_decoder import PriorDecoder
 
 
 class DecodingStep(NamedTuple):
@@ -110,7 +110,7 @@ def decode(
     model: "TextToImagePrior",
     request: GenerationRequest,
     callback: Callable[[DecodingStep], None] | None,
-    decoder_class: type["Decoder"],
+    decoder_class: type["PriorDecoder"],
 ) -> torch.Tensor:
     """Draws the tokens of all candidates, batch by batch; a text is computed once, for all its batches.
 
@@ -175,7 +175,7 @@ class CandidateBatch:
         return tokens.view(self.prompts, self.lanes, -1)[:, : self.candidates]
 
 
-def _read_texts(decoder: "Decoder", request: GenerationRequest, prompts: slice) -> torch.Tensor:
+def _read_texts(decoder: "PriorDecoder", request: GenerationRequest, prompts: slice) -> torch.Tensor:
     """Computes the texts of some prompts, and the empty text once if guided; returns the last states (G, hidden_size).
 
     The groups are the prompts, followed by as many empty texts if guided.
@@ -192,7 +192,10 @@ def _read_texts(decoder: "Decoder", request: GenerationRequest, prompts: slice) 
 
 
 def _draw_batch(
-    decoder: "Decoder", states: torch.Tensor, batch: CandidateBatch, callback: Callable[[DecodingStep], None] | None
+    decoder: "PriorDecoder",
+    states: torch.Tensor,
+    batch: CandidateBatch,
+    callback: Callable[[DecodingStep], None] | None,
 ) -> torch.Tensor:
     """Draws the pictures of a batch (prompts, candidates, image tokens). Nothing here waits for the device."""
     request, count = batch.request, decoder.config.num_image_tokens

@@ -14,6 +14,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from mosaics.models.dalle.attention_patterns import PatternMasks
 from mosaics.models.dalle.configuration_dalle import DalleTransformerConfig
+from mosaics.models.dalle.decoder import Decoder
 from mosaics.models.dalle.layers import DalleAttention, DalleLayer, ImageEmbedding, ResidualProjection, TextEmbedding
 from mosaics.models.dalle.prior import DalleTransformerOutput, TextToImagePrior
 
@@ -38,6 +39,7 @@ class DalleTransformer(TextToImagePrior):
     config: DalleTransformerConfig
     config_class = DalleTransformerConfig
     input_modalities = ["text", "image"]  # noqa: RUF012 (the form transformers expects)
+    decoder_class = Decoder
     _no_split_modules = ["DalleLayer"]  # noqa: RUF012 (the form transformers expects)
     _supports_sdpa = True
     _supports_flex_attn = True

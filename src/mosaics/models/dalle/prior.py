@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from transformers.utils import ModelOutput
 
-from mosaics.models.dalle.decoder import Decoder
 from mosaics.models.dalle.decoding import DecodingStep, GenerationRequest, check_tokens, decode
+from mosaics.models.dalle.prior_decoder import PriorDecoder
 from mosaics.models.pretrained import MosaicsPreTrainedModel
 from mosaics.outputs import always_set
 
@@ -46,7 +46,7 @@ class TextToImagePrior(MosaicsPreTrainedModel):
     base_model_prefix = "transformer"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    decoder_class: type[Decoder] = Decoder
+    decoder_class: type[PriorDecoder]
     image_head: nn.Linear
 
     __call__: Callable[..., DalleTransformerOutput]  # what `nn.Module` makes of `forward`

@@ -49,12 +49,17 @@ class DallePytorchVAEConfig(PreTrainedConfig):
     kl_weight: float | int = 0.0
 
     def __post_init__(self, **kwargs):
-        colours = min(self.num_channels, 3)
-        if self.pixel_mean is None:
-            self.pixel_mean = [0.5] * colours + [0.0] * (self.num_channels - colours)
-        if self.pixel_std is None:
-            self.pixel_std = [0.5] * colours + [1.0] * (self.num_channels - colours)
+        self.pixel_mean, self.pixel_std = self.pixel_statistics
         super().__post_init__(**kwargs)
+
+    @property
+    def pixel_statistics(self) -> tuple[list[float], list[float]]:
+        """`pixel_mean` and `pixel_std`, the defaults resolved."""
+        colours = min(self.num_channels, 3)
+        others = self.num_channels - colours
+        mean = [0.5] * colours + [0.0] * others if self.pixel_mean is None else self.pixel_mean
+        std = [0.5] * colours + [1.0] * others if self.pixel_std is None else self.pixel_std
+        return mean, std
 
     @property
     def downsample_factor(self) -> int:
@@ -90,15 +95,15 @@ class DallePytorchVAEConfig(PreTrainedConfig):
 
     def validate_pixels(self):
         """One mean and one positive deviation for each channel; called by the strict dataclass."""
-        for name in ("pixel_mean", "pixel_std"):
-            values = getattr(self, name)
+        mean, std = self.pixel_statistics
+        for name, values in {"pixel_mean": mean, "pixel_std": std}.items():
             if len(values) != self.num_channels or not all(math.isfinite(value) for value in values):
                 raise ValueError(
                     f"DallePytorchVAEConfig.{name} must hold a finite number for each of num_channels="
                     f"{self.num_channels}, got {values}."
                 )
-        if any(value <= 0 for value in self.pixel_std):
-            raise ValueError(f"DallePytorchVAEConfig.pixel_std must be positive, got {self.pixel_std}.")
+        if any(value <= 0 for value in std):
+            raise ValueError(f"DallePytorchVAEConfig.pixel_std must be positive, got {std}.")
 
     def validate_training(self):
         """Losses and rates are known and in range; called by the strict dataclass."""

@@ -4,6 +4,7 @@ Unlike OpenAI's, it halves pictures by strided convolutions, has ReLUs and plain
 the squared error.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from mosaics.models.dalle_pytorch_vae.configuration_dalle_pytorch_vae import DallePytorchVAEConfig
 from mosaics.models.image_checks import check_indices, check_pixels
 from mosaics.models.pretrained import MosaicsPreTrainedModel
+from mosaics.outputs import always_set
 from mosaics.quantizers.gumbel import gumbel_softmax, kl_to_uniform
 from mosaics.quantizers.usage import code_statistics
 
@@ -34,13 +36,13 @@ class DallePytorchVAEOutput(ModelOutput):
         codebook_usage: Scalar, share of the codes that occur in the batch.
     """
 
-    loss: torch.Tensor | None = None
-    reconstruction_loss: torch.Tensor | None = None
-    kl: torch.Tensor | None = None
-    reconstruction: torch.Tensor | None = None
-    indices: torch.Tensor | None = None
-    perplexity: torch.Tensor | None = None
-    codebook_usage: torch.Tensor | None = None
+    loss: torch.Tensor = always_set()
+    reconstruction_loss: torch.Tensor = always_set()
+    kl: torch.Tensor = always_set()
+    reconstruction: torch.Tensor = always_set()
+    indices: torch.Tensor = always_set()
+    perplexity: torch.Tensor = always_set()
+    codebook_usage: torch.Tensor = always_set()
 
 
 class ResidualBlock(nn.Module):
@@ -142,8 +144,10 @@ class DallePytorchVAE(MosaicsPreTrainedModel):
     config_class = DallePytorchVAEConfig
     base_model_prefix = "vae"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = "image"
     _no_split_modules: tuple[str, ...] = ("ResidualBlock",)
+
+    __call__: Callable[..., DallePytorchVAEOutput]  # what `nn.Module` makes of `forward`
 
     def __init__(self, config: DallePytorchVAEConfig):
         super().__init__(config)
@@ -158,7 +162,8 @@ class DallePytorchVAE(MosaicsPreTrainedModel):
             # PyTorch's own initialisation, which the project keeps.
             init.kaiming_uniform_(module.weight, a=5**0.5)
             bound = module.weight[0].numel() ** -0.5
-            init.uniform_(module.bias, -bound, bound)
+            if module.bias is not None:
+                init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, Codebook):
             init.normal_(module.codebook)
 
@@ -218,17 +223,21 @@ class DallePytorchVAE(MosaicsPreTrainedModel):
         return mixture + (sampled - mixture).detach()  # the value is the sampled code's, the gradient the mixture's
 
     def _normalize(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return ((pixel_values - self._channels(self.config.pixel_mean)) / self._channels(self.config.pixel_std)).to(
-            self.dtype
-        )
+        mean, std = self._pixel_statistics()
+        return ((pixel_values - mean) / std).to(self.dtype)
 
     def _denormalize(self, decoded: torch.Tensor) -> torch.Tensor:
-        pixels = decoded * self._channels(self.config.pixel_std) + self._channels(self.config.pixel_mean)
-        return pixels.clamp(0, 1)
+        mean, std = self._pixel_statistics()
+        return (decoded * std + mean).clamp(0, 1)
 
-    def _channels(self, values: list[float]) -> torch.Tensor:
-        """`(C, 1, 1)` float32."""
-        return torch.tensor(values, dtype=torch.float32, device=self.quantizer.codebook.device)[:, None, None]
+    def _pixel_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation of the channels, each `(C, 1, 1)` float32."""
+        device = self.quantizer.codebook.device
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
+            for values in self.config.pixel_statistics
+        )
+        return mean, std
 
 
 __all__ = ["DallePytorchVAE", "DallePytorchVAEOutput"]

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mosaics.layers.inference import InferenceLinear, halve_gates, halved_gate
+from mosaics.layers.inference import InferenceLinear, bias_of, halve_gates, halved_gate
 
 if TYPE_CHECKING:
     from mosaics.models.pixelcnn.gated_layer import GatedPixelLayer, PixelAttention
@@ -73,8 +73,7 @@ class LayerDecoder:
         self.num_rows, self.num_taps = vertical.kernel_size[0], horizontal.kernel_size[1]
         self.vertical = InferenceLinear(_taps_first(vertical), vertical.bias)
         self.to_horizontal = InferenceLinear(layer.vertical_to_horizontal.weight.flatten(1), None)
-        bias = horizontal.bias + layer.vertical_to_horizontal.bias
-        self.horizontal_bias = bias  # added once a row
+        self.horizontal_bias = bias_of(horizontal) + bias_of(layer.vertical_to_horizontal)  # added once a row
         self.horizontal = InferenceLinear(halve_gates(_taps_first(horizontal)), None)
         self.output = InferenceLinear(layer.output.weight.flatten(1) / 2, layer.output.bias)  # of a doubled gate
         self.condition = None
@@ -89,7 +88,7 @@ class LayerDecoder:
         self.above = bias.new_zeros(batch, self.num_rows, width + 2 * self.reach, channels)
         self.row = bias.new_zeros(batch, self.reach + width, channels)
         self.class_bias = None
-        if class_labels is not None:
+        if self.layer.class_bias is not None:
             self.class_bias = self.layer.class_bias(class_labels)[:, None]  # (B, 1, 4 * hidden_size)
         if self.attention is not None:
             self.attention.allocate(batch)
@@ -123,7 +122,7 @@ class LayerDecoder:
     def _biases(self, condition: torch.Tensor | None) -> list[torch.Tensor]:
         """What class and condition add to the gates of both stacks."""
         biases = [] if self.class_bias is None else [self.class_bias]
-        if self.condition is not None:
+        if self.condition is not None and condition is not None:  # a model has both or neither
             biases.append(self.condition(condition.flatten(end_dim=1)).view(*condition.shape[:2], -1))
         return biases
 

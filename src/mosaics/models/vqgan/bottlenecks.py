@@ -44,7 +44,7 @@ class GumbelBottleneck(nn.Module):
         return self.post_quant_conv(self.quantizer.lookup(indices))
 
 
-def build_bottleneck(config: VQGANConfig) -> nn.Module:
+def build_bottleneck(config: VQGANConfig) -> VectorBottleneck | GumbelBottleneck | NormalizedVectorQuantizer:
     """The module of `config.quantizer`, with `encode` and `lookup`."""
     if config.quantizer == "vector":
         return VectorBottleneck(config)

@@ -47,16 +47,20 @@ class VQGANConfig(PreTrainedConfig):
     quantizer: str = "vector"
 
     def __post_init__(self, **kwargs: Any):
-        if self.channel_multipliers is None:
-            self.channel_multipliers = [1, 1, 2, 2, 4]
-        if self.attention_levels is None:
-            self.attention_levels = [len(self.channel_multipliers) - 1]
+        self.channel_multipliers, self.attention_levels = self.resolutions
         super().__post_init__(**kwargs)
+
+    @property
+    def resolutions(self) -> tuple[list[int], list[int]]:
+        """`channel_multipliers` and `attention_levels`, the defaults resolved."""
+        multipliers = [1, 1, 2, 2, 4] if self.channel_multipliers is None else self.channel_multipliers
+        levels = [len(multipliers) - 1] if self.attention_levels is None else self.attention_levels
+        return multipliers, levels
 
     @property
     def downsample_factor(self) -> int:
         """Pixels along one side of a code's cell."""
-        return 2 ** (len(self.channel_multipliers) - 1)
+        return 2 ** (len(self.widths) - 1)
 
     @property
     def grid_size(self) -> int:
@@ -66,7 +70,14 @@ class VQGANConfig(PreTrainedConfig):
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels at each resolution, the highest first."""
-        return tuple(self.hidden_size * multiplier for multiplier in self.channel_multipliers)
+        multipliers, _ = self.resolutions
+        return tuple(self.hidden_size * multiplier for multiplier in multipliers)
+
+    @property
+    def has_attention(self) -> tuple[bool, ...]:
+        """Whether each resolution has self-attention, the highest first."""
+        multipliers, levels = self.resolutions
+        return tuple(level in levels for level in range(len(multipliers)))
 
     def validate_sizes(self):
         """Every size is in its range; called by the strict dataclass."""
@@ -86,7 +97,7 @@ class VQGANConfig(PreTrainedConfig):
 
     def validate_levels(self):
         """The resolutions fit together; called by the strict dataclass."""
-        multipliers = self.channel_multipliers
+        multipliers, with_attention = self.resolutions
         levels = len(multipliers)
         if not multipliers or min(multipliers) < 1:
             raise ValueError(
@@ -102,10 +113,10 @@ class VQGANConfig(PreTrainedConfig):
                 f"VQGANConfig.image_size must be divisible by 2**(number of channel_multipliers - 1) = "
                 f"{2 ** (levels - 1)}, got {self.image_size}."
             )
-        if any(level not in range(levels) for level in self.attention_levels):
+        if any(level not in range(levels) for level in with_attention):
             raise ValueError(
                 f"VQGANConfig.attention_levels must be resolutions from 0 to {levels - 1} (one for each of "
-                f"channel_multipliers), got {self.attention_levels}."
+                f"channel_multipliers), got {with_attention}."
             )
 
     def validate_quantizer(self):

@@ -1,22 +1,24 @@
 """*Taming Transformers for High-Resolution Image Synthesis* (Esser et al. 2020, https://arxiv.org/abs/2012.09841)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from mosaics.layers.initialization import init_fan_in_, is_linear
 from mosaics.models.image_checks import check_indices, check_pixels
 from mosaics.models.pretrained import MosaicsPreTrainedModel
 from mosaics.models.vqgan.bottlenecks import build_bottleneck
 from mosaics.models.vqgan.configuration_vqgan import VQGANConfig
+from mosaics.outputs import always_set
 from mosaics.quantizers import GumbelQuantizer, NormalizedVectorQuantizer, VectorQuantizer
 
 if TYPE_CHECKING:
-    from diffusers import VQModel
+    from diffusers.models.autoencoders.vq_model import VQModel
 
 
 @dataclass
@@ -28,8 +30,8 @@ class VQGANOutput(ModelOutput):
         indices: `(B, h, w)` the code of each position.
     """
 
-    reconstruction: torch.Tensor | None = None
-    indices: torch.Tensor | None = None
+    reconstruction: torch.Tensor = always_set()
+    indices: torch.Tensor = always_set()
 
 
 class VQGANPreTrainedModel(MosaicsPreTrainedModel):
@@ -39,7 +41,7 @@ class VQGANPreTrainedModel(MosaicsPreTrainedModel):
     config_class = VQGANConfig
     base_model_prefix = "vqgan"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = "image"
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -78,6 +80,8 @@ class VQGAN(VQGANPreTrainedModel):
     ```
     """
 
+    __call__: Callable[..., VQGANOutput]  # what `nn.Module` makes of `forward`
+
     def __init__(self, config: VQGANConfig):
         # Here and not above: diffusers imports transformers' Auto classes, whose registration imports this module.
         from diffusers.models.autoencoders.vae import Decoder, Encoder
@@ -91,19 +95,18 @@ class VQGAN(VQGANPreTrainedModel):
         self.decoder = Decoder(latent, channels, up_block_types=up, **sizes)
         self.post_init()
 
-    def forward(self, pixel_values: torch.Tensor, return_dict: bool | None = None) -> VQGANOutput:
+    @can_return_tuple
+    def forward(self, pixel_values: torch.Tensor) -> VQGANOutput:
         """Codes of pictures `(B, C, H, W)` in [0, 1], and their reconstruction from them.
 
         Args:
             pixel_values: `(B, C, H, W)` in [0, 1]; H and W divisible by `config.downsample_factor`.
-            return_dict: A tuple instead of a [`VQGANOutput`] if `False`.
 
         Raises:
             ValueError: On a wrong shape, dtype or range.
         """
         indices = self.encode(pixel_values)
-        output = VQGANOutput(reconstruction=self.decode(indices), indices=indices)
-        return output if return_dict is None or return_dict else output.to_tuple()
+        return VQGANOutput(reconstruction=self.decode(indices), indices=indices)
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The codes `(B, h, w)` of pictures `(B, C, H, W)` in [0, 1]."""
@@ -125,7 +128,7 @@ class VQGAN(VQGANPreTrainedModel):
         Raises:
             ValueError: The codes are not those of the nearest vectors: `config.quantizer` is not `"vector"`.
         """
-        from diffusers import VQModel
+        from diffusers.models.autoencoders.vq_model import VQModel
 
         config = self.config
         if config.quantizer != "vector":
@@ -146,18 +149,23 @@ class VQGAN(VQGANPreTrainedModel):
         names = {"bottleneck.quantizer.codebook": "quantize.embedding.weight"}
         weights = {names.get(key, key).removeprefix("bottleneck."): value for key, value in self.state_dict().items()}
         autoencoder.load_state_dict(weights)
-        return autoencoder.to(self.dtype).eval()
+        module: nn.Module = autoencoder  # diffusers' own `to` is wrapped so that its type is lost
+        module.to(self.dtype)
+        return autoencoder.eval()
 
 
 def _autoencoder_sizes(config: VQGANConfig) -> dict:
     """The arguments that encoder, decoder and `VQModel` of diffusers share."""
-    attention = [level in config.attention_levels for level in range(len(config.channel_multipliers))]
     return {
         "block_out_channels": config.widths,
         "layers_per_block": config.num_residual_layers,
         "norm_num_groups": config.norm_groups,
-        "down_block_types": tuple("AttnDownEncoderBlock2D" if here else "DownEncoderBlock2D" for here in attention),
-        "up_block_types": tuple("AttnUpDecoderBlock2D" if here else "UpDecoderBlock2D" for here in attention[::-1]),
+        "down_block_types": tuple(
+            "AttnDownEncoderBlock2D" if here else "DownEncoderBlock2D" for here in config.has_attention
+        ),
+        "up_block_types": tuple(
+            "AttnUpDecoderBlock2D" if here else "UpDecoderBlock2D" for here in config.has_attention[::-1]
+        ),
     }
 
 

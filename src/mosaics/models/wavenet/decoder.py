@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from mosaics.layers.inference import InferenceLinear, halve_gates, halved_gate
+from mosaics.layers.inference import InferenceLinear, bias_of, halve_gates, halved_gate
 
 if TYPE_CHECKING:
     from mosaics.models.wavenet.dilated_layer import DilatedLayer
@@ -34,15 +34,15 @@ class LayerDecoder:
         self.skip_size = layer.skip.out_channels
         self.paths = InferenceLinear(
             torch.cat([path.weight.flatten(start_dim=1) for path in paths]) / 2,  # of a doubled gate
-            torch.cat([path.bias for path in paths]),
+            torch.cat([bias_of(path) for path in paths]),
         )
 
     def allocate(self, batch: int, class_labels: torch.Tensor | None) -> None:
         """Zeros, which are what the convolution sees before the first time; and what the class adds to the gates."""
-        bias = self.layer.conv.bias
+        bias = bias_of(self.layer.conv)
         self.ring = bias.new_zeros(self.reach, batch, self.width)
         bias = bias.expand(batch, -1)
-        if class_labels is not None:
+        if self.layer.class_bias is not None:
             bias = bias + self.layer.class_bias(class_labels)
         self.bias = halve_gates(bias.T).T.contiguous()  # (B, 2 * hidden_size)
 
@@ -86,21 +86,21 @@ class Decoder:
     def start(self, batch: int, class_labels: torch.Tensor | None, conditions: tuple[torch.Tensor, ...]) -> None:
         """Empty rings. What predicts the first code is zeros."""
         self.time = 0
-        weight = self.model.embedding.weight
-        self.features = weight.new_zeros(batch, weight.shape[1])  # of the code before the one to predict
+        weight, conditioning = self.model.head.weight, self.model.conditioning
+        self.features = weight.new_zeros(batch, self.model.config.hidden_size)  # of the code before the one to predict
         self.condition = None
-        if conditions:
+        if conditioning is not None:
             # On the CPU sequence by sequence: the order of addition in convolutions varies with their number.
             parts = conditions[0].split(1 if weight.device.type == "cpu" else batch)
-            self.condition = torch.cat([self.model.conditioning(part) for part in parts]).transpose(1, 2)
+            self.condition = torch.cat([conditioning(part) for part in parts]).transpose(1, 2)
         for layer in self.layers:
             layer.allocate(batch, class_labels)
 
     def logits(self) -> torch.Tensor:
         """Logits (B, K) of the next code. To be called once for each code, before it is written."""
         condition = [] if self.condition is None else [self.condition[:, self.time]]
-        features, skips = self.features, 0
-        for layer in self.layers:
+        features, skips = self.layers[0].step(self.features, condition, self.time)
+        for layer in self.layers[1:]:
             features, skip = layer.step(features, condition, self.time)
             skips = skips + skip
         return self.head(F.relu(self.output_layer(F.relu(skips)))).float()

@@ -1,8 +1,10 @@
 """The transformer of DALLE-pytorch one image token at a time, for the decode loop of `mosaics.models.dalle.decoding`.
 
-As in `mosaics.models.dalle.decoder`, the text is computed once a prompt. Besides keys and values, a layer remembers of
-the last row what the token below and the token to the right take over ([`ShiftMemory`]).
+As in `mosaics.models.dalle.prior_decoder`, the text is computed once a prompt. Besides keys and values, a layer
+remembers of the last row what the token below and the token to the right take over ([`ShiftMemory`]).
 """
+
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,7 +18,10 @@ from mosaics.models.dalle.dalle_pytorch.layers import (
     shift_image,
     shift_text,
 )
-from mosaics.models.dalle.decoder import Decoder, DecoderLayer
+from mosaics.models.dalle.prior_decoder import PriorDecoder, PriorDecoderLayer, packed
+
+if TYPE_CHECKING:
+    from mosaics.models.dalle.dalle_pytorch.modeling_dalle_pytorch import DallePytorchTransformer
 
 
 class OwnRowCache(PatternCache):
@@ -95,22 +100,30 @@ class ShiftMemory:
         return shifted
 
 
-class DallePytorchDecoderLayer(DecoderLayer):
+class DallePytorchDecoderLayer(PriorDecoderLayer):
     """One layer, its keys and values of the text, its cache and its memories."""
 
-    layer: DallePytorchLayer
     attention_memory: ShiftMemory | None = None
     feed_forward_memory: ShiftMemory | None = None
 
     def __init__(self, layer: DallePytorchLayer, dtype: torch.dtype, angles: torch.Tensor | None):
-        super().__init__(layer, dtype)
+        super().__init__(layer.attention.pattern, layer.attention.scaling, dtype)
+        self.layer = layer
+        self.qkv = packed(layer.attention.qkv)
+        self.output = packed(layer.attention.output)
+        self.up = packed(layer.feed_forward.up)
+        self.down = packed(layer.feed_forward.down)
         text_length = layer.config.text_length
         self.text_angles = None if angles is None else angles[:text_length]
         self.image_angles = None if angles is None else angles[text_length:]
 
-    def _heads(self, states: torch.Tensor, angles: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    def _heads(
+        self, states: torch.Tensor, angles: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(..., S, hidden_size) to rotated queries, keys and values (..., heads, S, head_size)."""
-        return tuple(rotate(part, angles).to(self.dtype) for part in self.attention.split_heads(self.qkv(states)))
+        parts = self.layer.attention.split_heads(self.qkv(states))
+        query, key, value = (rotate(part, angles).to(self.dtype) for part in parts)
+        return query, key, value
 
     def _add_attended(self, attended: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         return self.layer.attention_scale(self.layer.attention_output_norm(self.output(attended.to(dtype))))
@@ -167,20 +180,21 @@ class DallePytorchDecoderLayer(DecoderLayer):
         return add_branches(streams, attend, feed)
 
 
-class DallePytorchDecoder(Decoder):
-    """The transformer while it draws: weights made ready once, then any number of texts and batches of candidates."""
+class DallePytorchDecoder(PriorDecoder):
+    """The transformer of DALLE-pytorch while it draws."""
 
     caches = CACHES_BY_TYPE
+    layers: list[DallePytorchDecoderLayer]
 
-    def _make_layers(self) -> list[DecoderLayer]:
-        angles = None if self.model.rotary is None else self.model.rotary()
-        return [DallePytorchDecoderLayer(layer, self.dtype, angles) for layer in self.model.layers]
-
-    def _position_table(self) -> torch.Tensor | None:
-        return self.model.embedding.image_positions()
+    def __init__(self, model: "DallePytorchTransformer"):
+        super().__init__(model)
+        self.model = model
+        angles = None if model.rotary is None else model.rotary()
+        self.layers = [DallePytorchDecoderLayer(layer, self.dtype, angles) for layer in model.layers]
+        self.position_table = model.embedding.image_positions()
 
     def _masks(self, query: torch.Tensor, key: torch.Tensor) -> dict[str, torch.Tensor]:
-        return stream_masks(self.config, query, key)
+        return stream_masks(self.model.config, query, key)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """States that the heads read (rows, hidden_size) to image logits (rows, image_vocab_size) in float32."""
@@ -209,7 +223,7 @@ class DallePytorchDecoder(Decoder):
         masks = self._row_masks(tokens.shape[2])
         streams = self.model.start_streams(self.model.embedding.image(tokens))
         for layer in self.layers:
-            streams = layer.read_rows(streams, masks[layer.attention.pattern])
+            streams = layer.read_rows(streams, masks[layer.pattern])
         return self.model.normalize(streams)[:, :, -1]
 
     def step(self, tokens: torch.Tensor, position: int) -> torch.Tensor:

@@ -20,6 +20,8 @@ def rotary_angles(config: DallePytorchTransformerConfig) -> torch.Tensor:
     The first third counts positions of the text, the image being far behind it; the other two count rows and columns
     from -1 to 1, the text being far above and left of it. Each angle stands twice, for the two channels of a pair.
     """
+    if config.rotary_size is None:
+        raise ValueError("rotary_size is None: this model has learned position vectors and no angles.")
     size, text_length, grid_size = config.rotary_size // 3, config.text_length, config.image_grid_size
     text_frequencies = 10000.0 ** -(torch.arange(0, size, 2, device="cpu") / size)
     image_frequencies = torch.linspace(1.0, 5.0, size // 2, device="cpu") * math.pi

@@ -23,7 +23,7 @@ class StreamEmbedding(nn.Module):
     def __init__(self, config: DallePytorchTransformerConfig):
         super().__init__()
         self.config = config
-        self.text_tokens = nn.Embedding(config.text_vocab_size + config.max_text_length, config.hidden_size)
+        self.text_tokens: nn.Module = nn.Embedding(config.text_vocab_size + config.max_text_length, config.hidden_size)
         self.image_tokens = nn.Embedding(config.image_vocab_size, config.hidden_size)
         self.has_positions = config.rotary_size is None
         if self.has_positions:
@@ -50,18 +50,18 @@ class StreamEmbedding(nn.Module):
 
     def image(self, tokens: torch.Tensor) -> torch.Tensor:
         """(..., n) tokens of the first n raster positions to (..., n, hidden_size)."""
-        vectors = self.image_tokens(tokens)
-        return vectors + self.image_positions()[: tokens.shape[-1]] if self.has_positions else vectors
+        vectors, positions = self.image_tokens(tokens), self.image_positions()
+        return vectors if positions is None else vectors + positions[: tokens.shape[-1]]
 
 
 class RotaryAngles(nn.Module):
     """The table of angles: saved with the weights, because it depends on the version of a package."""
 
-    def __init__(self, config: DallePytorchTransformerConfig):
+    angles: torch.Tensor
+
+    def __init__(self, num_positions: int, rotary_size: int):
         super().__init__()
-        self.config = config
-        positions = config.text_length + config.num_image_tokens
-        self.register_buffer("angles", torch.empty(positions, config.rotary_size))
+        self.register_buffer("angles", torch.empty(num_positions, rotary_size))
 
     def forward(self) -> torch.Tensor:
         """(positions, rotary_size)."""
@@ -87,16 +87,18 @@ class DallePytorchTransformer(TextToImagePrior):
 
     config: DallePytorchTransformerConfig
     config_class = DallePytorchTransformerConfig
-    input_modalities = ("text", "image")
+    input_modalities = ["text", "image"]  # noqa: RUF012 (the form transformers expects)
     decoder_class = DallePytorchDecoder
     _no_split_modules = ["DallePytorchLayer"]  # noqa: RUF012 (the form transformers expects)
     _supports_sdpa = True
-    _keep_in_fp32_modules_strict = ("rotary",)  # angles reach 8192
+    _keep_in_fp32_modules_strict = ["rotary"]  # noqa: RUF012 (as above) - angles reach 8192
 
     def __init__(self, config: DallePytorchTransformerConfig):
         super().__init__(config)
         self.embedding = StreamEmbedding(config)
-        self.rotary = None if config.rotary_size is None else RotaryAngles(config)
+        self.rotary = None
+        if config.rotary_size is not None:
+            self.rotary = RotaryAngles(config.text_length + config.num_image_tokens, config.rotary_size)
         self.layers = nn.ModuleList([DallePytorchLayer(config, index) for index in range(config.num_hidden_layers)])
         self.head_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.text_head = nn.Linear(config.hidden_size, config.text_vocab_size + config.max_text_length)
@@ -111,11 +113,11 @@ class DallePytorchTransformer(TextToImagePrior):
         elif isinstance(module, RotaryAngles):
             init.copy_(module.angles, rotary_angles(self.config))
 
-    def get_input_embeddings(self) -> nn.Embedding:
+    def get_input_embeddings(self) -> nn.Module:
         """The embedding of the text tokens."""
         return self.embedding.text_tokens
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces the embedding of the text tokens."""
         self.embedding.text_tokens = value
 
