@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from huggingface_hub.dataclasses import strict
 from torch.utils.data import default_collate
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel, set_seed
 
-from degradation import degrade
+from degradation import break_pictures, degrade
 from emoji.contrast import ContrastScenes
 from emoji.scenes import EmojiScenes
 from mosaics import default_checkpoint
 from mosaics.data import load_eval_data, load_train_data, tokenize
-from mosaics.pipelines.reranking import clip_pixels, clip_text_config, clip_text_inputs
+from mosaics.pipelines.reranking import clip_pixels, clip_text_config, clip_text_inputs, load_clip
 from mosaics.training import TrainingConfig, TrainingRun, parse_arguments
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "emoji" / "clip.yaml"
@@ -60,6 +61,11 @@ class Arguments:
     degrade: bool = field(
         default=False, metadata={"help": "Blur, shift and roughen the pictures in training, as generated ones are."}
     )
+    broken_pictures: bool = field(
+        default=False,
+        metadata={"help": "Train also on pictures in pieces of two, which are wrong for every caption."},
+    )
+    clip: str | None = field(default=None, metadata={"help": "Trained CLIP of the same sizes to start from."})
 
 
 def collate(samples: list) -> dict:
@@ -68,17 +74,34 @@ def collate(samples: list) -> dict:
     return default_collate([sample for group in groups for sample in group])
 
 
-def main() -> None:
-    arguments, config = parse_arguments(Arguments, TrainingConfig, default_recipe=DEFAULT_RECIPE, description=__doc__)
-    set_seed(config.seed)
-    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer or Path(default_checkpoint()) / "tokenizer")
+def build_model(arguments: Arguments, tokenizer: Any) -> CLIPModel:
+    """The two towers, new or trained."""
+    if arguments.clip is not None:
+        return load_clip(arguments.clip)[0].train()
     text_config = clip_text_config(tokenizer, tokenizer.model_max_length, **(arguments.text_config or {}))
     vision_config = {"image_size": arguments.image_size, **(arguments.vision_config or {})}
-    model = CLIPModel(
+    return CLIPModel(
         CLIPConfig(
             text_config=text_config.to_dict(), vision_config=vision_config, projection_dim=arguments.projection_dim
         )
     )
+
+
+def pictures_of(batch: dict, arguments: Arguments) -> tuple[torch.Tensor, torch.Tensor]:
+    """What CLIP is trained on: pictures, behind them broken ones, and whether each may be told from its original."""
+    pictures = batch["pixel_values"]
+    usable = torch.ones(len(pictures), dtype=torch.bool, device=pictures.device)
+    if arguments.broken_pictures:
+        broken, visibly = break_pictures(pictures)
+        pictures, usable = torch.cat([pictures, broken]), torch.cat([usable, visibly])
+    return degrade(pictures) if arguments.degrade else pictures, usable
+
+
+def main() -> None:
+    arguments, config = parse_arguments(Arguments, TrainingConfig, default_recipe=DEFAULT_RECIPE, description=__doc__)
+    set_seed(config.seed)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer or Path(default_checkpoint()) / "tokenizer")
+    model = build_model(arguments, tokenizer)
     if arguments.attn_implementation is not None:
         model.set_attn_implementation(arguments.attn_implementation)
     side = {"height": arguments.image_size, "width": arguments.image_size}
@@ -96,23 +119,30 @@ def main() -> None:
         script_arguments=arguments,
     )
 
-    def contrast(batch: dict, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The symmetric contrastive loss of a batch, and how often a picture's own caption scores highest."""
-        input_ids = clip_text_inputs(tokenize(tokenizer, batch["caption"]), tokenizer.pad_token_id).to(run.device)
-        output = run.model(input_ids, clip_pixels(pixel_values, run.unwrapped_model, processor), return_loss=True)
+    def contrast(captions: list[str], pictures: torch.Tensor, usable: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The symmetric contrastive loss, and how often a picture's own caption scores highest.
+
+        Pictures beyond the captions are wrong for all of them.
+        """
+        input_ids = clip_text_inputs(tokenize(tokenizer, captions), tokenizer.pad_token_id).to(run.device)
+        output = run.model(input_ids, clip_pixels(pictures, run.unwrapped_model, processor))
         own = torch.arange(len(input_ids), device=run.device)
-        return output.loss, (output.logits_per_image.argmax(dim=1) == own).float().mean()
+        by_picture = output.logits_per_image[: len(own)].float()
+        by_text = output.logits_per_text.float().masked_fill(~usable, -torch.inf)
+        loss = (F.cross_entropy(by_text, own) + F.cross_entropy(by_picture, own)) / 2
+        return loss, (by_picture.argmax(dim=1) == own).float().mean()
 
     for batch in run:
-        pictures = degrade(batch["pixel_values"]) if arguments.degrade else batch["pixel_values"]
-        loss, accuracy = contrast(batch, pictures)
+        loss, accuracy = contrast(batch["caption"], *pictures_of(batch, arguments))
         logit_scale = run.unwrapped_model.logit_scale
         run.optimize(loss, log={"accuracy": accuracy, "logit_scale": logit_scale.detach()})
         with torch.no_grad():
             logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         if run.should_evaluate:
             for test_batch in run.evaluate_batches():
-                test_loss, test_accuracy = contrast(test_batch, test_batch["pixel_values"])
+                pictures = test_batch["pixel_values"]
+                every = torch.ones(len(pictures), dtype=torch.bool, device=pictures.device)
+                test_loss, test_accuracy = contrast(test_batch["caption"], pictures, every)
                 run.log_evaluation({"loss": test_loss, "accuracy": test_accuracy})
 
 

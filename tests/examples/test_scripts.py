@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPModel
 
 from example_scripts import EXAMPLES, SCENES, run_script, training
 from lpips_files import random_tree
@@ -44,7 +45,7 @@ def trained(tmp_path_factory):
         *training(folder / "clip"),
         *tokenizer,
         *("--projection_dim", "8", "--text_config", json.dumps(TOWER)),
-        *("--vision_config", json.dumps({**TOWER, "patch_size": 16})),
+        *("--vision_config", json.dumps({**TOWER, "patch_size": 16}), "--degrade", "true"),
     )
     run_script(
         "encode_codes.py",
@@ -99,6 +100,23 @@ def test_a_perceptual_loss_is_added_to_that_of_the_likelihood(tmp_path):
 def test_the_trained_dvae_loads_by_its_own_name(trained):
     assert DiscreteVAE.from_pretrained(trained / "dvae").config.grid_size == 8
     assert (trained / "dvae" / "preprocessor_config.json").is_file()
+
+
+def test_a_clip_goes_on_and_broken_pictures_are_wrong_for_every_caption(trained, tmp_path):
+    losses = {}
+    for broken in ("false", "true"):
+        run_script(
+            "train_clip.py",
+            *training(tmp_path / broken, steps=1),
+            *("--tokenizer", str(trained / "tokenizer"), "--clip", str(trained / "clip"), "--broken_pictures", broken),
+            *("--learning_rate", "1e-12", "--warmup_steps", "0", "--ema_decay", "0"),
+        )
+        rows = map(json.loads, (tmp_path / broken / "metrics.jsonl").read_text().splitlines())
+        losses[broken] = next(row["loss"] for row in rows if "loss" in row)
+    before, after = (CLIPModel.from_pretrained(at).state_dict() for at in (trained / "clip", tmp_path / "true"))
+    for name, weights in before.items():
+        torch.testing.assert_close(after[name], weights, rtol=0, atol=1e-6)
+    assert losses["true"] > losses["false"] + 0.05  # the same captions and pictures, and more to choose from
 
 
 def go_on(trained, folder, *arguments):

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 import torch
 
-from degradation import degrade
+from degradation import CELLS, break_pictures, degrade
 from emoji.contrast import CHANGES, ContrastScenes
 from emoji.scenes import EmojiScenes
 from emoji.splits import held_out
@@ -94,3 +94,28 @@ def test_pictures_are_roughened_within_bounds():
         assert changed[:, :, 0].std() < 0.1
         plain += bool((changed - pictures).abs().max() < 1e-6)
     assert plain == 0
+
+
+def test_broken_pictures_are_in_pieces_of_two_of_the_batch():
+    torch.manual_seed(0)
+    values = torch.arange(1, 7).float() / 8
+    pictures = values.view(6, 1, 1, 1).expand(6, 3, 64, 64)
+    for _ in range(20):
+        broken, usable = break_pictures(pictures)
+        for picture, own, told in zip(broken, values, usable, strict=True):
+            found = picture.unique()
+            assert len(found) <= 2 and own in found
+            assert set(found.tolist()) <= set(values.tolist())
+            share = (picture != own).float().mean()
+            assert bool(told) == bool(share > 0)  # a permutation may leave a picture where it is
+            assert share <= 0.52
+            cells = picture[0].unfold(0, 64 // CELLS, 64 // CELLS).unfold(1, 64 // CELLS, 64 // CELLS)
+            assert torch.equal(cells.amin(dim=(2, 3)), cells.amax(dim=(2, 3)))
+
+
+def test_pictures_that_do_not_show_that_they_are_broken_are_not_used():
+    torch.manual_seed(0)
+    pictures = torch.full((4, 3, 64, 64), 0.5)
+    pictures[0, :, 0, 0] = 1  # one pixel of difference
+    _, usable = break_pictures(pictures)
+    assert not usable.any()
