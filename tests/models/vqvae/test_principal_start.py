@@ -122,6 +122,8 @@ def test_what_does_not_fit_is_refused():
         VQVAE(config(separate_codebooks=False)).initialize_from(pictures)
     with pytest.raises(ValueError, match="normalized"):
         VQVAE(config(quantizer="normalized")).initialize_from(pictures)
+    with pytest.raises(ValueError, match="pixel_values of one colour"):
+        VQVAE(config()).initialize_from(torch.full((4, 3, 16, 16), 0.5))
     with pytest.raises(ValueError, match="at least 64 vectors"):
         VQVAE(config()).initialize_from(pictures[:1])
     with pytest.raises(StrictDataclassClassValidationError, match="separate_codebooks needs latents_per_position"):

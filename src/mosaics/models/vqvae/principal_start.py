@@ -113,8 +113,11 @@ def start_from_principal_components(model: "VQVAE", pixel_values: torch.Tensor, 
         latent * config.embedding_dim + place for latent, group in enumerate(groups) for place in range(len(group))
     ]
     axes, mean = components.axes[:, used].float(), components.mean.float()
+    spread = components.variances[used].sum().item()
+    if spread < 1e-12:
+        raise ValueError("VQVAE.initialize_from needs pictures that differ, got pixel_values of one colour.")
     size = config.latents_per_position * config.embedding_dim
-    scale = (size / components.variances[used].sum().item()) ** 0.5  # features of mean square 1
+    scale = (size / spread) ** 0.5  # features of mean square 1
     _start_encoder(model.encoder, axes, mean, rows, scale)
     vectors = model.encoder(2 * pixel_values.to(model.device, model.dtype) - 1)
     vectors = vectors.unflatten(1, (config.latents_per_position, config.embedding_dim)).movedim(1, -1)
