@@ -74,10 +74,28 @@ def collate(samples: list) -> dict:
     return default_collate([sample for group in groups for sample in group])
 
 
+def check_sizes(model: CLIPModel, arguments: Arguments, tokenizer: Any) -> None:
+    """Refuses arguments that say something else than the trained model they go with."""
+    wanted = {
+        "text_config": {**(arguments.text_config or {}), "vocab_size": len(tokenizer)},
+        "vision_config": {**(arguments.vision_config or {}), "image_size": arguments.image_size},
+    }
+    for tower, fields in wanted.items():
+        for name, value in fields.items():
+            found = getattr(getattr(model.config, tower), name)
+            if found != value:
+                raise ValueError(
+                    f"the CLIP in {arguments.clip} has {tower}.{name}={found!r}, the arguments and the tokenizer say "
+                    f"{value!r}: leave it out, or train a new CLIP."
+                )
+
+
 def build_model(arguments: Arguments, tokenizer: Any) -> CLIPModel:
     """The two towers, new or trained."""
     if arguments.clip is not None:
-        return load_clip(arguments.clip)[0].train()
+        model, _ = load_clip(arguments.clip)
+        check_sizes(model, arguments, tokenizer)
+        return model.train()
     text_config = clip_text_config(tokenizer, tokenizer.model_max_length, **(arguments.text_config or {}))
     vision_config = {"image_size": arguments.image_size, **(arguments.vision_config or {})}
     return CLIPModel(

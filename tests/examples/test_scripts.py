@@ -117,6 +117,12 @@ def test_a_clip_goes_on_and_broken_pictures_are_wrong_for_every_caption(trained,
     for name, weights in before.items():
         torch.testing.assert_close(after[name], weights, rtol=0, atol=1e-6)
     assert losses["true"] > losses["false"] + 0.05  # the same captions and pictures, and more to choose from
+    with pytest.raises(ValueError, match=r"vision_config\.image_size=64, the arguments and the tokenizer say 32"):
+        run_script(
+            "train_clip.py",
+            *training(tmp_path / "other", steps=1),
+            *("--tokenizer", str(trained / "tokenizer"), "--clip", str(trained / "clip"), "--image_size", "32"),
+        )
 
 
 def go_on(trained, folder, *arguments):
