@@ -12,7 +12,7 @@ class ProductQuantizer(nn.Module):
     r"""Quantizes each of the L vectors of a position with a codebook of its own.
 
     *Product Quantization for Nearest Neighbor Search* (Jégou et al. 2011), Section II-B: the codes of a position
-    stand for K^L vectors, the sum over its L parts, at the cost of L searches among K.
+    say which of K^L combinations is meant, at the cost of L searches among K.
 
     Args:
         build: Makes the quantizer of one part; called L times.

@@ -54,12 +54,12 @@ def test_the_papers_cifar_set_up_has_a_field_of_8x8x10_codes():
 def test_the_loss_is_eq_3_and_every_term_is_reported(fields):
     vqvae, x = tiny_vqvae(commitment_cost=0.7, **fields).eval(), pixels()
     output = vqvae(x)
-    mean = vqvae.decoder(vqvae._join_latents(vqvae.quantizer(vqvae._features(x)).quantized))
+    mean = vqvae.decoder(vqvae.join_latents(vqvae.quantizer(vqvae.features(x)).quantized))
     nll = gaussian_nll(x, (mean + 1) / 2, 0.178)
     torch.testing.assert_close(output.reconstruction_loss, nll)
     torch.testing.assert_close(output.loss, nll + output.codebook_loss + 0.7 * output.commitment_loss)
     if fields["quantizer"] == "vector":
-        z = vqvae._features(x)
+        z = vqvae.features(x)
         distance = (z - vqvae.quantizer.lookup(vqvae.quantizer.encode(z))).square().mean()
         torch.testing.assert_close(output.commitment_loss, distance)
         torch.testing.assert_close(output.codebook_loss, distance)
@@ -125,7 +125,7 @@ def test_bits_per_dim_are_the_elbo_of_8_bit_pixels_with_log_k_for_every_code():
     vqvae = tiny_vqvae(likelihood="logistic_mixture", num_mixtures=3, latents_per_position=2).eval()
     x = pixels()
     output = vqvae(x)
-    parameters = vqvae.decoder(vqvae._join_latents(vqvae.quantizer.lookup(output.indices)))
+    parameters = vqvae.decoder(vqvae.join_latents(vqvae.quantizer.lookup(output.indices)))
     log_prob = discretized_logistic_mixture_log_prob(x, parameters, 3).sum((1, 2))
     codes = 4 * 4 * 2
     expected = (-log_prob + codes * math.log(32)).mean() / (3 * 16 * 16 * math.log(2))

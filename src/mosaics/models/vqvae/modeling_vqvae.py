@@ -249,8 +249,8 @@ class VQVAE(VQVAEPreTrainedModel):
         Raises:
             ValueError: On a wrong shape, dtype or range; when not training, on values that are not finite.
         """
-        bottleneck: QuantizerOutput = self.quantizer(self._features(pixel_values))
-        parameters = self.decoder(self._join_latents(bottleneck.quantized))
+        bottleneck: QuantizerOutput = self.quantizer(self.features(pixel_values))
+        parameters = self.decoder(self.join_latents(bottleneck.quantized))
         reconstruction_loss = self.likelihood.nll(pixel_values, parameters)
         regularisers = bottleneck.codebook_loss + self.config.commitment_cost * bottleneck.commitment_loss
         return VQVAEOutput(
@@ -292,7 +292,7 @@ class VQVAE(VQVAEPreTrainedModel):
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The codes `(B, h, w)` of pictures `(B, C, H, W)` in [0, 1]; `(B, h, w, L)` with L > 1 per position."""
-        indices = self.quantizer.encode(self._features(pixel_values))
+        indices = self.quantizer.encode(self.features(pixel_values))
         return indices.squeeze(-1) if self.config.latents_per_position == 1 else indices
 
     def decode(self, indices: torch.Tensor) -> torch.Tensor:
@@ -301,15 +301,15 @@ class VQVAE(VQVAEPreTrainedModel):
         axes = ("batch", "height", "width") + ((str(latents),) if latents > 1 else ())
         check_indices(indices, self.config.num_embeddings, axes)
         quantized = self.quantizer.lookup(indices if latents > 1 else indices[..., None])
-        return self.likelihood.mean(self.decoder(self._join_latents(quantized.to(self.dtype))))
+        return self.likelihood.mean(self.decoder(self.join_latents(quantized.to(self.dtype))))
 
-    def _features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The encoder's vectors `(B, D, h, w, L)`."""
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """The encoder's vectors `(B, D, h, w, L)`, not yet quantized, of pictures `(B, C, H, W)` in [0, 1]."""
         check_pixels(pixel_values, self.config.num_channels, self.config.downsample_factor, self.training)
         features = self.encoder((2 * pixel_values - 1).to(self.dtype))
         return features.unflatten(1, (self.config.latents_per_position, self.config.embedding_dim)).movedim(1, -1)
 
-    def _join_latents(self, quantized: torch.Tensor) -> torch.Tensor:
+    def join_latents(self, quantized: torch.Tensor) -> torch.Tensor:
         """Code vectors `(B, D, h, w, L)` to `(B, L D, h, w)`."""
         return quantized.movedim(-1, 1).flatten(1, 2)
 

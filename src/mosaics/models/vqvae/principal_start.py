@@ -119,10 +119,9 @@ def start_from_principal_components(model: "VQVAE", pixel_values: torch.Tensor, 
     size = config.latents_per_position * config.embedding_dim
     scale = (size / spread) ** 0.5  # features of mean square 1
     _start_encoder(model.encoder, axes, mean, rows, scale)
-    vectors = model.encoder(2 * pixel_values.to(model.device, model.dtype) - 1)
-    vectors = vectors.unflatten(1, (config.latents_per_position, config.embedding_dim)).movedim(1, -1)
+    vectors = model.features(pixel_values.to(model.device))
     _start_codebooks(model.quantizer, vectors, generator)
-    entries = model.quantizer.lookup(model.quantizer.encode(vectors)).movedim(-1, 1).flatten(1, 2)
+    entries = model.join_latents(model.quantizer.lookup(model.quantizer.encode(vectors)))
     decoded = entries.movedim(1, -1).flatten(0, 2)[:, rows].float().cpu() / scale @ axes.T + mean
     residuals = (cells - decoded).unflatten(1, (config.num_channels, -1)).movedim(1, -1).flatten(0, 1)
     colour = mean[:: values // config.num_channels]
@@ -147,7 +146,7 @@ def _start_encoder(encoder: "Encoder", axes: torch.Tensor, mean: torch.Tensor, r
 def _start_codebooks(quantizer: nn.Module, vectors: torch.Tensor, generator: torch.Generator) -> None:
     """Every codebook becomes k-means of the vectors `(B, D, h, w, L)` that it quantizes."""
     parts = quantizer.parts if isinstance(quantizer, ProductQuantizer) else [quantizer]
-    for part, own in zip(parts, vectors.unbind(-1) if len(parts) > 1 else [vectors], strict=True):
+    for part, own in zip(parts, vectors.unbind(-1), strict=True):
         rows = own.movedim(1, -1).flatten(0, -2).float()
         chosen = torch.randperm(len(rows), generator=generator)[:MAX_KMEANS_VECTORS].to(rows.device)
         centroids = kmeans(rows[chosen], part.num_embeddings, KMEANS_ITERATIONS, generator)
